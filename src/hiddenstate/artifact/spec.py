@@ -1,0 +1,129 @@
+"""ModelSpec: what a model is, as data. `models` builds it in torch, `runtime` runs it in NumPy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from hiddenstate.errors import ArtifactError
+from hiddenstate.schema import Scaler, Schema
+
+SPEC_VERSION = 1
+
+
+@dataclass(frozen=True)
+class LayerSpec:
+    """One recurrent layer.
+
+    cell:    as `cells.Cell.to_json` gives it
+    zoneout: share of every state array that was kept at random in training
+    """
+
+    cell: Mapping[str, Any]
+    zoneout: float = 0.0
+
+
+@dataclass(frozen=True)
+class HeadSpec:
+    """One linear head on the top state: class scores, or one scaled number.
+
+    task:   the fitted task as `tasks.Task.to_json` gives it
+    scaler: turns the head's output into the task's unit (days); None for classes
+    """
+
+    task: Mapping[str, Any]
+    scaler: Scaler | None = None
+
+    @property
+    def name(self) -> str:
+        """The task's name."""
+        return str(self.task["task"])
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes, empty for a number."""
+        return tuple(self.task["classes"])
+
+    @property
+    def outputs(self) -> int:
+        """Number of outputs V per step."""
+        return len(self.classes) or 1
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """A causal model over event histories.
+
+    inputs     codes [B, T, K] and numbers [B, T, F], as `schema.encode` makes them
+    x          [B, T, D], the K embeddings and the F numbers side by side
+    layers     recurrent layers over x; a state for every entity
+    heads      o [B, T, V] for each head, from what the top layer gives
+    residual   a layer's input is added to its output where the widths agree
+    layer_norm the input of every layer but the first is normalised
+    """
+
+    schema: Schema
+    embeddings: tuple[int, ...]
+    layers: tuple[LayerSpec, ...]
+    heads: tuple[HeadSpec, ...]
+    residual: bool = False
+    layer_norm: bool = False
+
+    @property
+    def input_size(self) -> int:
+        """D, the width of x."""
+        return sum(self.embeddings) + len(self.schema.number_names)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the specification as JSON values."""
+        return {
+            "format": "hiddenstate.spec",
+            "version": SPEC_VERSION,
+            "schema": self.schema.to_json(),
+            "embeddings": list(self.embeddings),
+            "residual": self.residual,
+            "layer_norm": self.layer_norm,
+            "layers": [{"cell": dict(one.cell), "zoneout": one.zoneout} for one in self.layers],
+            "heads": [
+                {"task": dict(head.task), "scaler": head.scaler.to_json() if head.scaler else None}
+                for head in self.heads
+            ],
+        }
+
+    @staticmethod
+    def from_json(value: Mapping[str, Any]) -> ModelSpec:
+        """Rebuild a specification; ArtifactError for another format or a missing key."""
+        if value.get("format") != "hiddenstate.spec" or value.get("version") != SPEC_VERSION:
+            raise ArtifactError(
+                f"The specification has format {value.get('format')!r}, "
+                f"version {value.get('version')!r}.",
+                f"This hiddenstate reads format 'hiddenstate.spec', version {SPEC_VERSION}.",
+                "Use the version of hiddenstate that wrote it, or fit the model again.",
+            )
+        try:
+            return ModelSpec(
+                schema=Schema.from_json(value["schema"]),
+                embeddings=tuple(int(size) for size in value["embeddings"]),
+                layers=tuple(
+                    LayerSpec(dict(one["cell"]), float(one["zoneout"])) for one in value["layers"]
+                ),
+                heads=tuple(
+                    HeadSpec(
+                        {
+                            "task": str(head["task"]["task"]),
+                            "classes": [str(name) for name in head["task"]["classes"]],
+                        },
+                        Scaler.from_json(head["scaler"]) if head["scaler"] else None,
+                    )
+                    for head in value["heads"]
+                ),
+                residual=bool(value["residual"]),
+                layer_norm=bool(value["layer_norm"]),
+            )
+        except (KeyError, TypeError, ValueError) as problem:
+            raise ArtifactError(
+                f"The specification is incomplete ({type(problem).__name__}: {problem}).",
+                "It must hold schema, embeddings, layers and heads.",
+                "Restore spec.json from a copy, or fit the model again.",
+            ) from None

@@ -1,0 +1,7 @@
+"""`hiddenstate demo`."""
+
+from __future__ import annotations
+
+
+def demo() -> None:
+    """x"""

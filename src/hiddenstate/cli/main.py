@@ -1,0 +1,60 @@
+"""`hiddenstate`: the commands, and what happens when one of them fails."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from hiddenstate.cli import data, demo, evaluate, fit, predict
+from hiddenstate.errors import HiddenstateError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Recurrent sequence models: train it, see it, keep it.\n\n"
+    "From a log of event histories to the next action for every open case:\n\n"
+    "  hiddenstate fit tickets.csv --out runs/tickets\n\n"
+    "  hiddenstate predict runs/tickets open_cases.csv --out predictions.parquet",
+)
+app.command("fit")(fit.fit)
+app.command("evaluate")(evaluate.evaluate)
+app.command("predict")(predict.predict)
+app.command("demo")(demo.demo)
+app.add_typer(data.app, name="data")
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    version: bool = typer.Option(False, "--version", help="Print the version and leave."),
+) -> None:
+    """Recurrent sequence models: train it, see it, keep it."""
+    if version:
+        from hiddenstate import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run the command line; errors of the user's making end in words and an exit code."""
+    try:
+        app()
+    except HiddenstateError as problem:
+        typer.echo(f"Error: {problem}", err=True)
+        sys.exit(problem.exit_code)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(1)
+    except ModuleNotFoundError as problem:
+        if problem.name not in ("torch", "polars", "pydantic", "tomli_w"):
+            raise
+        typer.echo(
+            f"Error: {problem.name} is not installed. This command trains models or reads files, "
+            "which needs hiddenstate's [train] extra. Install it: pip install 'hiddenstate[train]'",
+            err=True,
+        )
+        sys.exit(1)

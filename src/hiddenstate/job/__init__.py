@@ -1,0 +1,1 @@
+"""The main job on files: fit, evaluate, predict. The command line and Python share it."""

@@ -1,0 +1,164 @@
+"""Fit: from a file to an artifact. recipe -> data -> split -> tasks -> spec -> model -> scores."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hiddenstate import artifact as artifacts
+from hiddenstate.artifact import Artifact
+from hiddenstate.job.card import model_card
+from hiddenstate.job.evaluate import Ceiling, evaluate_log
+from hiddenstate.job.folder import RunFolder
+from hiddenstate.job.interrupt import interruptible
+from hiddenstate.job.model import Model
+from hiddenstate.job.observers import observers
+from hiddenstate.job.prepare import Prepared, prepare
+from hiddenstate.models import Regularisation, SequenceModel
+from hiddenstate.runtime import Model as Runtime
+from hiddenstate.train import Feed, Progress, Recipe, read_recipe, recency_weights
+from hiddenstate.train import fit as train
+
+Observer = Callable[[Progress | str], None]
+
+
+def fit(
+    source: Any,
+    out: str | Path | None = None,
+    *,
+    recipe: Recipe | str | Path | None = None,
+    overwrite: bool = False,
+    resume: bool = False,
+    observer: Observer = lambda _: None,
+    ceiling: Ceiling | None = None,
+    **settings: Any,
+) -> Model:
+    """Fit a model to a log of event histories and score it on its last cases.
+
+    source:   a file, a polars or pandas frame, or an EventLog
+    out:      run folder; without it nothing is written and the model lives in memory
+    recipe:   a Recipe or a TOML file; `settings` are laid over it by name: epochs=20, cell="lstm"
+    observer: receives Progress and remarks while the fit runs
+    ceiling:  gives the best possible predictions where they are known (simulated logs)
+
+    Ctrl-C ends training after the batch under way and keeps the best model so far. Raises
+    HiddenstateError with what was wrong, what was expected and what to do.
+    """
+    chosen = read_recipe(recipe, settings)
+    folder = None if out is None else RunFolder(Path(out))
+    if folder is not None:
+        folder.refuse_existing(overwrite=overwrite, resume=resume)
+    prepared = prepare(source, chosen, observer)
+    if folder is not None:
+        folder.begin(chosen.to_toml(), resume=resume)
+        folder.note_source(prepared.source, prepared.log, resume=resume)
+        folder.note_split(prepared.parts)
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(chosen.train.threads or threads)
+        with interruptible() as stopped:
+            model, epochs = _train(prepared, chosen, folder, resume, observer, stopped)
+            interrupted = stopped()
+    finally:
+        torch.set_num_threads(threads)
+    artifact = _finish(prepared, chosen, model, epochs, interrupted, ceiling)
+    if folder is not None:
+        artifacts.save(artifact, folder.path)
+    return Model(artifact)
+
+
+def _train(
+    prepared: Prepared,
+    recipe: Recipe,
+    folder: RunFolder | None,
+    resume: bool,
+    observer: Observer,
+    stopped: Callable[[], bool],
+) -> tuple[SequenceModel, list[Progress]]:
+    settings = recipe.train
+    torch.manual_seed(settings.seed)
+    model = SequenceModel(
+        prepared.spec,
+        Regularisation(
+            settings.dropout, settings.input_dropout, settings.variational, settings.dropconnect
+        ),
+        settings.kernel,
+    )
+    parts = [
+        Feed(log, prepared.spec.schema, prepared.tasks, prepared.spec.heads, weights)
+        for log, weights in (
+            (prepared.parts[0], recency_weights(prepared.parts[0], settings.recency)),
+            (prepared.parts[1], None),
+        )
+    ]
+    epochs: list[Progress] = []
+    with observers(recipe, folder, observer) as tell:
+        for progress in train(
+            model,
+            settings,
+            parts[0],
+            parts[1],
+            checkpoint_path=folder.checkpoint if folder else None,
+            resume=resume and folder is not None and folder.resumable,
+            stop=stopped,
+        ):
+            if progress.epoch_ended:
+                epochs.append(progress)
+            tell(progress)
+    return model, epochs
+
+
+def _finish(
+    prepared: Prepared,
+    recipe: Recipe,
+    model: SequenceModel,
+    epochs: list[Progress],
+    interrupted: bool,
+    ceiling: Ceiling | None,
+) -> Artifact:
+    """Score the model on the held-back cases and put everything into an artifact."""
+    weights = {name: value.detach().numpy().copy() for name, value in model.state_dict().items()}
+    floors = {task.name: each for task, each in zip(prepared.tasks, prepared.floors)}
+    bare = Artifact(prepared.spec, weights, {}, {}, {})
+    held_back = [
+        (name, log) for name, log in zip(("test", "validation"), prepared.parts[:0:-1]) if log.cases
+    ]
+    part, log = held_back[0] if held_back else ("training", prepared.parts[0])
+    scores = evaluate_log(Runtime(bare), floors, log, seed=recipe.train.seed, ceiling=ceiling)
+    metrics = {
+        "scores": {"part": part, **scores},
+        "source": prepared.source,
+        "cases": prepared.log.cases,
+        "events": prepared.log.events,
+        "remarks": list(prepared.remarks),
+        "split": {
+            "description": prepared.split.description,
+            "cases": [part.cases for part in prepared.parts],
+        },
+        "reading": {
+            "with_times": not recipe.input.no_timestamp,
+            "encoding": recipe.input.encoding,
+            "time_format": recipe.input.time_format,
+        },
+        "training": {
+            "interrupted": interrupted,
+            "seed": recipe.train.seed,
+            "parameters": sum(value.size for value in weights.values()),
+            **(epochs[-1].to_json() if epochs else {}),
+        },
+    }
+    return Artifact(
+        spec=prepared.spec,
+        weights=weights,
+        floors={name: floor.to_json() for name, floor in floors.items()},
+        floor_arrays={
+            f"{index}/{name}": array
+            for index, floor in enumerate(prepared.floors)
+            for name, array in floor.to_arrays().items()
+        },
+        metrics=metrics,
+        card=model_card(prepared.spec, bare.fingerprint, metrics),
+    )

@@ -1,0 +1,156 @@
+"""From a source and a recipe to everything that training needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from hiddenstate import cells, data, tasks
+from hiddenstate.artifact import HeadSpec, LayerSpec, ModelSpec
+from hiddenstate.errors import DataError
+from hiddenstate.schema import EventLog, Scaler, Schema
+from hiddenstate.tasks import Floors, Task
+from hiddenstate.train.recipe import Input, Model, Recipe, Split
+
+LEAST_TRAINING_CASES = 5
+
+Remark = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What was read and decided before the first training step.
+
+    parts: training, validation and test cases
+    """
+
+    source: str
+    log: EventLog
+    split: data.Split
+    parts: tuple[EventLog, EventLog, EventLog]
+    tasks: tuple[Task, ...]
+    floors: tuple[Floors, ...]
+    spec: ModelSpec
+    remarks: tuple[str, ...]
+
+
+def prepare(source: Any, recipe: Recipe, observer: Remark) -> Prepared:
+    """Read, check, split; fit tasks, schema and floors on the training part; decide the spec."""
+    wanted = [tasks.parse(text) for text in recipe.tasks]
+    remarks: list[str] = []
+
+    def tell(remark: str) -> None:
+        remarks.append(remark)
+        observer(remark)
+
+    log, split = _read(source, recipe, tell)
+    parts = split.parts(log)
+    training = parts[0]
+    if training.cases < LEAST_TRAINING_CASES:
+        raise DataError(
+            f"Only {training.cases} of {log.cases} cases are left to train on.",
+            f"At least {LEAST_TRAINING_CASES} are needed.",
+            "Give a larger log, or smaller shares for validation and test.",
+        )
+    fitted = tuple(task.fit(training) for task in wanted)
+    forbidden = {column for task in fitted for column in task.forbidden}
+    if split.column is not None:
+        forbidden.add(split.column)
+    _refuse_leaks(log, recipe.input, forbidden)
+    schema = _schema(training, recipe.input, forbidden)
+    floors = tuple(tasks.fit_floors(task, training, parts[1]) for task in fitted)
+    heads = tuple(_head(task, training) for task in fitted)
+    spec = _spec(schema, heads, recipe.model, recipe.train.zoneout)
+    return Prepared(str(source), log, split, parts, fitted, floors, spec, tuple(remarks))
+
+
+def _read(source: Any, recipe: Recipe, tell: Remark) -> tuple[EventLog, data.Split]:
+    """Read the log and decide which cases train, validate and test."""
+    if isinstance(source, EventLog):
+        log, report = source, None
+    elif recipe.split.test_file is not None:
+        log, report, split = data.read_parts(
+            source,
+            recipe.split.test_file,
+            options=options(recipe.input),
+            validation_share=recipe.split.validation,
+        )
+    else:
+        log, report = data.read(source, options(recipe.input))
+    for repair in report.repairs if report else ():
+        tell(repair.sentence)
+    for column, reason in (report.dropped if report else {}).items():
+        tell(f"Column {column} is not used: {reason}.")
+    if isinstance(source, EventLog) or recipe.split.test_file is None:
+        split = _split(log, recipe.split)
+    if split.dropped[0]:
+        tell(f"The strict split dropped {split.dropped[0]} events and {split.dropped[1]} cases.")
+    return log, split
+
+
+def options(recipe: Input) -> data.Options:
+    """Return the reader's options for the recipe's input section."""
+    return data.Options(
+        case=recipe.case,
+        activity=recipe.activity,
+        timestamp=recipe.timestamp,
+        with_times=not recipe.no_timestamp,
+        exclude=recipe.exclude,
+        format=recipe.format,
+        delimiter=recipe.delimiter,
+        encoding=recipe.encoding,
+        time_format=recipe.time_format,
+        allow_bad_rows=recipe.allow_bad_rows,
+    )
+
+
+def _split(log: EventLog, recipe: Split) -> data.Split:
+    if recipe.column is not None:
+        return data.by_column(log, recipe.column)
+    return data.by_time(log, validation=recipe.validation, test=recipe.test, strict=recipe.strict)
+
+
+def _schema(training: EventLog, recipe: Input, forbidden: set[str]) -> Schema:
+    chosen = recipe.attributes
+    return Schema.fit(
+        training,
+        categorical=None if chosen is None else [c for c in chosen if c in training.categorical],
+        numeric=None if chosen is None else [c for c in chosen if c in training.numeric],
+        exclude=forbidden,
+    )
+
+
+def _refuse_leaks(log: EventLog, recipe: Input, forbidden: set[str]) -> None:
+    used = set(log.categorical) | set(log.numeric)
+    if recipe.attributes is not None:
+        used &= set(recipe.attributes)
+    leaks = [leak for leak in data.leaks(log) if leak.column in used - forbidden]
+    if leaks and not recipe.allow_leaks:
+        listed = "; ".join(f"{leak.column}: {leak.reason}" for leak in leaks)
+        names = ",".join(leak.column for leak in leaks)
+        raise DataError(
+            f"{len(leaks)} column(s) seem to give the answer away. {listed}.",
+            "An input must be known at the time of its event; a model that reads the future is "
+            "right in tests and wrong in use.",
+            f"Leave them out with --exclude {names}, or use them all the same with --allow-leaks.",
+        )
+
+
+def _head(task: Task, training: EventLog) -> HeadSpec:
+    scaler = None
+    if task.kind == "number":
+        targets = task.targets(training)
+        scaler = Scaler.fit(targets.values[targets.mask], log1p=True)
+    return HeadSpec(task.to_json(), scaler)
+
+
+def _spec(schema: Schema, heads: tuple[HeadSpec, ...], recipe: Model, zoneout: float) -> ModelSpec:
+    embeddings = tuple(min(recipe.embedding_size, size) for size in schema.code_sizes)
+    width = sum(embeddings) + len(schema.number_names)
+    layers = []
+    for _ in range(recipe.layers):
+        cell = cells.build(recipe.cell, width, recipe.hidden_size, **recipe.cell_options)
+        layers.append(LayerSpec(cell.to_json(), zoneout))
+        width = cell.output_size
+    return ModelSpec(schema, embeddings, tuple(layers), heads, recipe.residual, recipe.layer_norm)

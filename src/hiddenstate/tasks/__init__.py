@@ -1,0 +1,52 @@
+"""What is predicted, how it is scored, and what it has to beat."""
+
+from __future__ import annotations
+
+from hiddenstate.tasks.compare import Verdict, compare
+from hiddenstate.tasks.durations import RemainingTime, TimeToNext
+from hiddenstate.tasks.floors import ClassFloors, Floors, NumberFloors, fit_floors, floors_from
+from hiddenstate.tasks.judged import (
+    ClassJudge,
+    Judged,
+    JudgedClasses,
+    JudgedNumbers,
+    NumberJudge,
+    judge,
+)
+from hiddenstate.tasks.next_event import END, NextEvent
+from hiddenstate.tasks.outcome import Occurs, Outcome
+from hiddenstate.tasks.registry import TASKS, from_json, parse
+from hiddenstate.tasks.resampling import Score
+from hiddenstate.tasks.scores import Scores, score
+from hiddenstate.tasks.task import UNKNOWN_CLASS, Targets, Task
+
+__all__ = [
+    "END",
+    "TASKS",
+    "UNKNOWN_CLASS",
+    "ClassFloors",
+    "ClassJudge",
+    "Floors",
+    "Judged",
+    "JudgedClasses",
+    "JudgedNumbers",
+    "NextEvent",
+    "NumberFloors",
+    "NumberJudge",
+    "Occurs",
+    "Outcome",
+    "RemainingTime",
+    "Score",
+    "Scores",
+    "Targets",
+    "Task",
+    "TimeToNext",
+    "Verdict",
+    "compare",
+    "fit_floors",
+    "floors_from",
+    "from_json",
+    "judge",
+    "parse",
+    "score",
+]

@@ -1,0 +1,128 @@
+"""Two predictors on the same events: better, tie or worse, said plainly."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hiddenstate.errors import UsageError, nearest
+from hiddenstate.tasks.judged import Judged, JudgedClasses, JudgedNumbers
+from hiddenstate.tasks.resampling import RESAMPLES, Resampling, interval, ratio
+
+Metric: TypeAlias = Literal["accuracy", "log_loss", "mae_days"]
+
+_WORDS = {
+    "accuracy": ("accuracy", ""),
+    "log_loss": ("log loss", " nats"),
+    "mae_days": ("mean absolute error", " days"),
+}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The outcome of a paired bootstrap over cases.
+
+    difference: model - floor in the metric's own unit, with its 95 % interval (low, high)
+    verdict:    better or worse if the interval lies on one side of 0, else tie
+    """
+
+    metric: Metric
+    model: float
+    floor: float
+    difference: float
+    low: float
+    high: float
+    cases: int
+    verdict: Literal["better", "tie", "worse"]
+    floor_name: str = "n-gram"
+
+    @property
+    def sentence(self) -> str:
+        """The verdict in words."""
+        words, unit = _WORDS[self.metric]
+        side = "higher" if self.difference > 0 else "lower"
+        pair = f"{words} {self.model:.3f}{unit} against {self.floor:.3f}{unit}"
+        span = f"95 % interval {self.low:+.3f} to {self.high:+.3f}, {self.cases} cases"
+        if self.verdict == "tie":
+            return (
+                f"Tie with the {self.floor_name}: {pair}; the difference of "
+                f"{self.difference:+.3f}{unit} could be chance ({span})."
+            )
+        than = "Better than" if self.verdict == "better" else "Worse than"
+        return (
+            f"{than} the {self.floor_name}: {pair}, {side} by {abs(self.difference):.3f}{unit} "
+            f"({span})."
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the verdict and its sentence as JSON values."""
+        return {**asdict(self), "sentence": self.sentence}
+
+
+def compare(
+    model: Judged,
+    floor: Judged,
+    metric: Metric,
+    floor_name: str = "n-gram",
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Verdict:
+    """Compare two predictors of the same events by resampling their cases together.
+
+    Raises UsageError if they were judged on different events or have no such metric.
+    """
+    values = _per_event(model, metric)
+    others = _per_event(floor, metric)
+    same = len(values) == len(others) and np.array_equal(model.case, floor.case)
+    if not same or not np.array_equal(_target(model), _target(floor)):
+        raise UsageError(
+            f"The two predictors were judged on different events ({len(values)} and "
+            f"{len(others)} of them).",
+            "A paired comparison needs the same events with the same truth, in the same order.",
+            "Judge both on one log with one task.",
+        )
+    counted = np.isfinite(values) & np.isfinite(others)
+    draws = Resampling(model.case[counted], resamples, seed)
+    ones = np.ones(int(counted.sum()))
+    events = draws.sums(ones)[:, 0]
+    gap = ratio(draws.sums((values - others)[counted])[:, 0], events)
+    difference = interval(gap)
+    gain = 1 if metric == "accuracy" else -1
+    verdict: Literal["better", "tie", "worse"] = "tie"
+    if difference.low > 0 or difference.high < 0:
+        verdict = "better" if gain * difference.value > 0 else "worse"
+    return Verdict(
+        metric,
+        float(values[counted].mean()),
+        float(others[counted].mean()),
+        difference.value,
+        difference.low,
+        difference.high,
+        draws.cases,
+        verdict,
+        floor_name,
+    )
+
+
+def _per_event(judged: Judged, metric: str) -> NDArray[np.float64]:
+    """Return the metric's value at each event [M], NaN where it has none."""
+    if isinstance(judged, JudgedClasses):
+        if metric == "accuracy":
+            return judged.correct.astype(np.float64)
+        if metric == "log_loss":
+            return -judged.log_probability.astype(np.float64)
+    if isinstance(judged, JudgedNumbers) and metric == "mae_days":
+        return judged.error_days
+    known = ["accuracy", "log_loss"] if isinstance(judged, JudgedClasses) else ["mae_days"]
+    raise UsageError(
+        f"These predictions have no metric {metric!r} to compare.",
+        f"They are compared in {' or '.join(known)}.",
+        f"Name one of these.{nearest(metric, known)}",
+    )
+
+
+def _target(judged: Judged) -> NDArray[Any]:
+    return judged.target if isinstance(judged, JudgedClasses | JudgedNumbers) else judged.case

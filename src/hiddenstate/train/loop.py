@@ -1,0 +1,211 @@
+"""The training loop: one generator that yields Progress and leaves the best weights behind."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from hiddenstate.data import batches
+from hiddenstate.errors import TrainingError
+from hiddenstate.models import SequenceModel
+from hiddenstate.train import checkpoint
+from hiddenstate.train.checkpoint import Position, Tensors
+from hiddenstate.train.feed import Feed
+from hiddenstate.train.progress import Progress
+from hiddenstate.train.recipe import Train
+
+REPORT_EVERY_S = 0.2
+# A fit that is not told how long to train takes about this many steps, within these epochs.
+STEPS, LEAST_EPOCHS, MOST_EPOCHS = 2000, 8, 60
+
+
+def fit(
+    model: SequenceModel,
+    recipe: Train,
+    training: Feed,
+    validation: Feed,
+    *,
+    checkpoint_path: Path | None = None,
+    resume: bool = False,
+    stop: Callable[[], bool] = lambda: False,
+) -> Iterator[Progress]:
+    """Train model in place and yield Progress; at the end it holds its best weights.
+
+    Best is the epoch with the lowest validation loss. An epoch depends only on the checkpoint
+    before it, so the same recipe and file give the same numbers on one machine, whether or not
+    the fit was killed and resumed in between. Once `stop()` is true the epoch under way is given
+    up. Raises TrainingError when a loss is no longer a finite number.
+    """
+    optimiser = torch.optim.AdamW(
+        model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
+    )
+    epochs = recipe.epochs or _epochs(training, recipe)
+    position, best = Position(), _copy(model)
+    if resume and checkpoint_path is not None:
+        position, best = checkpoint.read(checkpoint_path, model, optimiser)
+    earlier_s, began = position.seconds, time.perf_counter()
+
+    while position.epoch < epochs and not stop():
+        if position.epoch - position.best_epoch >= recipe.patience:
+            break
+        epoch = _Epoch(position.epoch + 1, epochs, recipe)
+        order = batches(
+            training.log.lengths,
+            batch_size=recipe.batch_size,
+            batch_events=recipe.batch_events,
+            seed=recipe.seed,
+            epoch=epoch.number,
+        )
+        model.train()
+        for step, cases in enumerate(order, start=1):
+            done = (epoch.number - 1 + (step - 1) / len(order)) / epochs
+            rate = learning_rate(recipe, done)
+            for group in optimiser.param_groups:
+                group["lr"] = rate
+            batch = training.batch(cases)
+            loss, weight = model.loss(batch, recipe.label_smoothing)
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            norm = torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_norm)
+            epoch.add(float(loss.detach()), weight, batch.events, float(norm), rate)
+            optimiser.step()
+            if stop():
+                break
+            if epoch.due():
+                position.seconds = earlier_s + time.perf_counter() - began
+                yield epoch.report(position, step, len(order), model.kernels)
+        else:
+            loss_now = validation_loss(model, validation, recipe)
+            epoch.check("validation", loss_now)
+            position.epoch = epoch.number
+            if position.best_loss is None or loss_now < position.best_loss:
+                position.best_loss, position.best_epoch = loss_now, epoch.number
+                best = _copy(model)
+            position.seconds = earlier_s + time.perf_counter() - began
+            report = epoch.report(position, len(order), len(order), model.kernels, loss_now)
+            if checkpoint_path is not None:
+                checkpoint.write(checkpoint_path, position, model, best, optimiser)
+            yield report
+    if position.best_epoch:
+        model.load_state_dict(best)
+    model.eval()
+
+
+def validation_loss(model: SequenceModel, feed: Feed, recipe: Train) -> float:
+    """Mean loss over every target of the feed, without dropout or label smoothing."""
+    model.eval()
+    total = weights = 0.0
+    order = batches(
+        feed.log.lengths,
+        batch_size=recipe.batch_size,
+        batch_events=recipe.batch_events,
+        shuffle=False,
+    )
+    with torch.no_grad():
+        for cases in order:
+            loss, weight = model.loss(feed.batch(cases))
+            total, weights = total + float(loss) * weight, weights + weight
+    return total / max(weights, 1.0)
+
+
+def learning_rate(recipe: Train, done: float) -> float:
+    """Learning rate after the share `done` of all epochs: linear warm-up, then the schedule."""
+    if done < recipe.warmup:
+        return recipe.learning_rate * (0.05 + 0.95 * done / recipe.warmup)
+    if recipe.schedule == "constant":
+        return recipe.learning_rate
+    share = (done - recipe.warmup) / (1 - recipe.warmup)
+    return recipe.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * share)))
+
+
+def _epochs(training: Feed, recipe: Train) -> int:
+    """How many epochs a fit takes that was not told."""
+    lengths = training.log.lengths
+    steps = len(batches(lengths, batch_size=recipe.batch_size, batch_events=recipe.batch_events))
+    return min(max(-(-STEPS // max(steps, 1)), LEAST_EPOCHS), MOST_EPOCHS)
+
+
+def _copy(model: SequenceModel) -> Tensors:
+    return {name: value.detach().clone() for name, value in model.state_dict().items()}
+
+
+@dataclass
+class _Epoch:
+    """What one epoch adds up to."""
+
+    number: int
+    epochs: int
+    recipe: Train
+    loss: float = 0.0
+    weight: float = 0.0
+    events: int = 0
+    rate: float = 0.0
+    norms: list[float] = field(default_factory=list)
+    began: float = field(default_factory=time.perf_counter)
+    reported: float = field(default_factory=time.perf_counter)
+
+    def add(self, loss: float, weight: float, events: int, norm: float, rate: float) -> None:
+        self.rate = rate
+        self.norms.append(norm)
+        self.check("training", loss + norm)
+        self.loss += loss * weight
+        self.weight += weight
+        self.events += events
+
+    def check(self, part: str, value: float) -> None:
+        """Raise TrainingError where a loss or gradient norm is NaN or infinite."""
+        if math.isfinite(value):
+            return
+        finite = [norm for norm in self.norms if math.isfinite(norm)]
+        grew = f"; the largest gradient norm before it was {max(finite):.3g}" if finite else ""
+        raise TrainingError(
+            f"The {part} loss or its gradient became {value} in epoch {self.number}, "
+            f"step {len(self.norms)}, at learning rate {self.rate:.3g}{grew}.",
+            "A finite number was expected; inputs are scaled and finite, so training diverged.",
+            f"Use a smaller --learning-rate (for example {self.recipe.learning_rate / 3:.2g}) "
+            "or a smaller train.clip_norm. The last whole epoch is kept: --resume goes on from it.",
+        )
+
+    def due(self) -> bool:
+        """Whether it is time for a report within the epoch."""
+        now = time.perf_counter()
+        if now - self.reported < REPORT_EVERY_S:
+            return False
+        self.reported = now
+        return True
+
+    def report(
+        self,
+        position: Position,
+        step: int,
+        steps: int,
+        kernels: tuple[str, ...],
+        validation: float | None = None,
+    ) -> Progress:
+        elapsed = max(time.perf_counter() - self.began, 1e-9)
+        epochs_left = self.epochs - self.number + 1 - step / steps
+        norms = np.array(self.norms)
+        return Progress(
+            epoch=self.number,
+            epochs=self.epochs,
+            step=step,
+            steps=steps,
+            train_loss=self.loss / max(self.weight, 1.0),
+            validation_loss=validation,
+            best_epoch=position.best_epoch,
+            best_loss=position.best_loss,
+            learning_rate=self.rate,
+            gradient_norm=float(np.median(norms)),
+            largest_gradient_norm=float(norms.max()),
+            clipped=float((norms > self.recipe.clip_norm).mean()),
+            events_per_s=self.events / elapsed,
+            seconds=position.seconds,
+            seconds_left=epochs_left * elapsed * steps / step,
+            kernels=kernels,
+        )
