@@ -165,6 +165,13 @@ def test_what_torch_has_not_is_refused(stack: Stack, reason: str) -> None:
         to_torch(stack)
 
 
+def test_dropout_and_mode_travel() -> None:
+    stack = from_torch(nn.GRU(D, H, 2, dropout=0.25).eval())
+    assert (stack.dropout.share, stack.dropout.variational, stack.training) == (0.25, False, False)
+    again = to_torch(stack.train())
+    assert (again.dropout, again.training) == (0.25, True)
+
+
 def test_only_recurrent_modules_are_read() -> None:
     with pytest.raises(SpecError, match="from_torch got a Linear"):
         from_torch(nn.Linear(2, 2))

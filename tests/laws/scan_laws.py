@@ -154,10 +154,19 @@ def zoneout_keeps_and_expects(cell: Cell) -> None:
     keep_none = cell.State(*(~mask for mask in keep_all))
     plain = scan(NUMPY, cell, params, x, state)
     assert same(scan(NUMPY, cell, params, x, state, zoneout=Zoneout(rates, keep_none))[0], plain[0])
+    rng = np.random.default_rng(6)
+    some = cell.State(*(rng.random((3, 7, width)) < 0.4 for width in widths.values()))
+    mixed = scan(NUMPY, cell, params, x, state, trace=True, zoneout=Zoneout(rates, some)).states
+    old = state
+    for t in range(7):
+        new, _ = cell.step(NUMPY, params, cell.project(NUMPY, params, x[:, t]), old)
+        old = cell.State(*(np.where(m[:, t], a, b) for m, a, b in zip(some, old, new, strict=True)))
+        for now, wanted in zip(mixed, old, strict=True):
+            np.testing.assert_allclose(now[:, t], wanted, **TIGHT)
     one = scan(NUMPY, cell, params, x[:, :1], state)
     expected = scan(NUMPY, cell, params, x[:, :1], state, zoneout=Zoneout(rates))
-    for old, new, mixed in zip(state, one.state, expected.state, strict=True):
-        np.testing.assert_allclose(mixed, 0.25 * old + 0.75 * new, **TIGHT)
+    for before, after, found in zip(state, one.state, expected.state, strict=True):
+        np.testing.assert_allclose(found, 0.25 * before + 0.75 * after, **TIGHT)
 
 
 def gradients_ignore_padding_and_match_the_hand_written(cell: Cell) -> None:

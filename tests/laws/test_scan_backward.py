@@ -6,12 +6,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from hiddenstate.cells import GRU, LSTM, NUMPY, Cell, Elman
 from hiddenstate.errors import KernelRefusal, ShapeError
 from hiddenstate.kernels import scan
 from hiddenstate.kernels.backward import backward
-from tests.laws.cell_cases import input_of, label, params_of, state_of
+from hiddenstate.nn.arrays import TORCH
+from tests.laws.cell_cases import as_torch, input_of, label, params_of, state_of
 
 LENGTHS = [4, 0, 2]
 CELLS: list[Cell] = [
@@ -54,6 +56,19 @@ def test_finite_differences(cell: Cell, reverse: bool) -> None:
     pairs = [(gradients.params[name], params[name]) for name in params]
     for ours, array in [*pairs, (gradients.x, x), *zip(gradients.state, state, strict=True)]:
         np.testing.assert_allclose(ours, central_difference(loss, array), rtol=1e-5, atol=1e-8)
+
+
+@pytest.mark.parametrize("cell", [*CELLS, LSTM(3, 4, layer_norm=True)], ids=label)
+def test_torch_differentiates_the_same_lines_twice(cell: Cell) -> None:
+    params, x, state = params_of(cell), input_of(cell, 2, 3), state_of(cell, 2)
+    weights = as_torch(params)
+
+    def output(x: torch.Tensor, *first: torch.Tensor) -> torch.Tensor:
+        return scan(TORCH, cell, weights, x, cell.State(*first), [3, 1]).output
+
+    leaves = (as_torch(x, True), *as_torch(state, True))
+    assert torch.autograd.gradcheck(output, leaves)
+    assert torch.autograd.gradgradcheck(output, leaves)
 
 
 def test_nothing_asked_is_nothing_given() -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from hiddenstate.cells import GRU, NUMPY
-from hiddenstate.errors import KernelRefusal, SpecError
+from hiddenstate.errors import KernelRefusal, ShapeError, SpecError
 from hiddenstate.kernels import ReferenceKernel, Request, Scan, Zoneout, choose, explain, scan
 from hiddenstate.nn.arrays import TORCH
 from tests.laws.cell_cases import input_of, params_of, same, state_of
@@ -82,6 +82,12 @@ def test_reference_kernel_is_the_scan() -> None:
     left = REFERENCE.run(CELL, params, x, state, [7, 0, 3], **options)
     right = scan(NUMPY, CELL, params, x, state, [7, 0, 3], **options)
     assert same([left.output, *left.state, *left.gates], [right.output, *right.state, *right.gates])
+
+
+def test_zoneout_mask_of_another_shape_is_refused() -> None:
+    masks = CELL.State(np.ones((3, 1, 5), bool))
+    with pytest.raises(ShapeError, match="The zoneout mask for 'h' has shape"):
+        scan(NUMPY, CELL, params_of(CELL), input_of(CELL), zoneout=Zoneout({"h": 0.1}, masks))
 
 
 @pytest.mark.parametrize("rates", [{"c": 0.1}, {"h": 1.0}, {"h": -0.1}, {"h": np.nan}])

@@ -12,8 +12,13 @@ import pytest
 
 from hiddenstate.data import check, leaks, read
 from hiddenstate.schema import Categorical, EventLog
+from hiddenstate.tasks.simulator.simulate import simulate
 
 CASES = 400
+
+
+def labelled(values: np.ndarray, kinds: int) -> Categorical:
+    return Categorical(values.astype(np.int32), tuple(map(str, range(kinds))))
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +42,7 @@ def plain() -> EventLog:
             "who": Categorical(
                 rng.integers(-1, 50, events).astype(np.int32), tuple(map(str, range(50)))
             ),
-            "name": Categorical(case.astype(np.int32), tuple(map(str, range(CASES)))),
+            "name": labelled(case, CASES),
             "own": Categorical(np.where(activity == 5, 0, -1).astype(np.int32), ("seen",)),
         },
         {
@@ -54,8 +59,7 @@ def with_column(log: EventLog, values: np.ndarray) -> EventLog:
     if values.dtype.kind == "f":
         numeric["told"] = values
     else:
-        names = tuple(map(str, range(int(values.max()) + 1)))
-        categorical["told"] = Categorical(values.astype(np.int32), names)
+        categorical["told"] = labelled(values, int(values.max()) + 1)
     return EventLog(log.case_ids, log.offsets, log.activity, categorical, numeric, log.time_us)
 
 
@@ -72,7 +76,9 @@ def at_the_end(log: EventLog) -> np.ndarray:
 def noisy(log: EventLog) -> np.ndarray:
     values = np.append(log.activities.codes[1:], 0)
     wrong = np.random.default_rng(3).random(log.events) < 0.01
-    return np.where(wrong, 0, values)
+    values = np.where(wrong, 0, values)
+    values[last(log)] = -1
+    return values
 
 
 LEAKS: dict[str, tuple[Callable[[EventLog], np.ndarray], str]] = {
@@ -93,6 +99,14 @@ LEAKS: dict[str, tuple[Callable[[EventLog], np.ndarray], str]] = {
         lambda log: np.repeat(np.diff(log.time_us[[*log.offsets[:-1], -1]]), log.lengths) / 1e6,
         "how long the case takes",
     ),
+    "next activity as it falls": (
+        lambda log: np.append(log.activities.codes[1:], 0),
+        "the next activity",
+    ),
+    "a mark at the end": (
+        lambda log: np.isin(np.arange(log.events), last(log)).astype(int),
+        "whether the case ends here",
+    ),
     "next activity": (noisy, "the next activity"),
     "time to next": (
         lambda log: np.append(np.diff(log.time_us), 0) / 1e6,
@@ -107,6 +121,10 @@ LEAKS: dict[str, tuple[Callable[[EventLog], np.ndarray], str]] = {
 
 def test_honest_columns_raise_no_alarm(plain: EventLog) -> None:
     assert leaks(plain) == []
+
+
+def test_the_simulator_s_long_memory_raises_no_alarm() -> None:
+    assert leaks(simulate(1000)) == []
 
 
 @pytest.mark.parametrize("name", LEAKS)

@@ -102,12 +102,10 @@ def _show(source: str, columns: dict[str, str | None], found: Check) -> None:
         ]
         table("attributes", ["", "kind", "missing", "distinct"], rows)
     for finding in found.findings:
-        where = f" {finding.where}:" if finding.where else ""
         RESULTS.print(
-            f"{finding.severity} {finding.code}:{where} {finding.measured} {finding.because} "
-            f"{finding.remedy}",
-            markup=False,
+            f"{finding.severity} {finding.code}: {finding.where}: {finding.measured}", markup=False
         )
+        RESULTS.print(f"  why: {finding.because}; what to do: {finding.remedy}", markup=False)
     if not found.findings:
         RESULTS.print("Nothing is wrong with this file.")
 

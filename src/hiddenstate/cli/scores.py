@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,16 +37,16 @@ def show_fit(model: Model, out: Path, *, json: bool, quiet: bool) -> None:
     training = metrics["training"]
     if model.interrupted:
         note(f"Stopped by Ctrl-C: the best model so far was kept in {out}", quiet)
-    if "epoch" in training:
+    if "epochs" in training:
         note(
-            f"{training['epoch']} epochs, best {training['best_epoch']}, "
+            f"{training['epochs']} epochs, best {training['best_epoch']}, "
             f"{training['seconds']:.0f} s; {training['parameters']:,} parameters",
             quiet,
         )
     note(f"Model card: {out / 'MODEL_CARD.md'}", quiet)
 
 
-def show_scores(result: Mapping[str, Any]) -> None:
+def show_scores(result: Mapping[str, Any], *, by_length: bool = True) -> None:
     """Print every task's scores between floors and ceiling, and the verdicts in words."""
     part = f"{result['part']} part: " if "part" in result else ""
     for name, task in result["tasks"].items():
@@ -69,7 +70,10 @@ def show_scores(result: Mapping[str, Any]) -> None:
             ]
             for bucket in task["model"]["by_length"]
         ]
-        table("by events seen so far", ["events", "scored", *(NAMES[m] for m in first)], buckets)
+        if by_length:
+            table(
+                "by events seen so far", ["events", "scored", *(NAMES[m] for m in first)], buckets
+            )
         for verdict in task["verdicts"].values():
             RESULTS.print(verdict["sentence"], markup=False)
 
@@ -97,4 +101,6 @@ def _range(first: int, last: int | None) -> str:
 
 
 def _text(value: object) -> str:
+    if isinstance(value, datetime):
+        return f"{value:%Y-%m-%d %H:%M}"
     return f"{value:.3f}" if isinstance(value, float) else escape(str(value))

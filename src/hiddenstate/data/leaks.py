@@ -105,7 +105,7 @@ def _late(facts: _Facts, name: str, column: Int64 | Floats) -> Leak | None:
     ends = np.bincount(facts.activity, facts.is_last, facts.kinds)
     share = ends / np.maximum(np.bincount(facts.activity, minlength=facts.kinds), 1)
     by_activity = float(share[facts.activity[filled]].mean())
-    if last < NEARLY or 1 - last > ERRORS_LEFT * (1 - by_activity):
+    if not _betrays(last, by_activity):
         return None
     return Leak(
         name,
@@ -141,25 +141,36 @@ def _foretells_next(facts: _Facts, name: str, column: Int64 | Floats) -> Leak | 
     filled = _filled(column)
     if filled.sum() < max(FEWEST_EVENTS, 0.05 * len(filled)):
         return None
-    value = column[filled]
-    context = facts.activity[filled]
-    codes = _codes(value)
-    leak = _judge(
-        name,
-        "the next activity",
-        codes * facts.kinds + context,
-        facts.next[filled],
-        [context, facts.pair[filled]],
-        facts.half[facts.case[filled]],
+    is_last = facts.is_last[filled]
+    leak = _judge_event(facts, name, column, "whether the case ends here", filled, facts.is_last)
+    leak = leak or _judge_event(
+        facts, name, column, "the next activity", filled & ~facts.is_last, facts.next
     )
     if leak or facts.left_s is None or facts.until_next_s is None:
         return leak
-    going = ~facts.is_last[filled]
     amounts = [
-        (facts.until_next_s[filled][going], "the time until the next event"),
-        (facts.left_s[filled][going], "the time that the case has left"),
+        (facts.until_next_s[filled][~is_last], "the time until the next event"),
+        (facts.left_s[filled][~is_last], "the time that the case has left"),
     ]
-    return _rises(name, "it rises with", value[going], amounts)
+    return _rises(name, "it rises with", column[filled][~is_last], amounts)
+
+
+def _judge_event(
+    facts: _Facts,
+    name: str,
+    column: Int64 | Floats,
+    what: str,
+    rows: NDArray[np.bool_],
+    target: NDArray[Any],
+) -> Leak | None:
+    """Judge the column together with the activity, against the activity and the one before."""
+    if rows.sum() < FEWEST_EVENTS:
+        return None
+    activity = facts.activity[rows]
+    value = _codes(column[rows]) * facts.kinds + activity
+    half = facts.half[facts.case[rows]]
+    honest = [activity, facts.pair[rows]]
+    return _judge(name, what, value, target[rows].astype(np.int64), honest, half)
 
 
 def _judge(
@@ -167,13 +178,18 @@ def _judge(
 ) -> Leak | None:
     told = _accuracy(value, target, half)
     guess = max(_accuracy(known, target, half) for known in (np.zeros_like(value), *honest))
-    if told < NEARLY or 1 - told > ERRORS_LEFT * (1 - guess):
+    if not _betrays(told, guess):
         return None
     return Leak(
         name,
         f"it foretells {what}",
         f"right for {told:.1%} on cases not used to learn it; without it at best {guess:.1%}",
     )
+
+
+def _betrays(told: float, guess: float) -> bool:
+    """Return whether a column is nearly right where the best honest guess is clearly not."""
+    return told >= NEARLY > guess and 1 - told <= ERRORS_LEFT * (1 - guess)
 
 
 def _accuracy(value: Int64, target: Int64, half: NDArray[np.bool_]) -> float:

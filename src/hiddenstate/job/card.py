@@ -77,12 +77,13 @@ def _question(task: str) -> str:
 
 
 def _training_line(training: Mapping[str, Any]) -> str:
-    if "epoch" not in training:
+    if "epochs" not in training:
         return "- training: stopped by Ctrl-C within the first epoch"
     stopped = ", stopped by Ctrl-C" if training["interrupted"] else ""
     return (
-        f"- training: best epoch {training['best_epoch']} of {training['epoch']}{stopped}, "
-        f"seed {training['seed']}, {training['seconds']:.0f} s"
+        f"- training: best epoch {training['best_epoch']} of {training['epochs']}{stopped}, then "
+        f"{training['finish_epochs']} with the validation cases; seed {training['seed']}, "
+        f"{training['seconds']:.0f} s"
     )
 
 

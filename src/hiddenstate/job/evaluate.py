@@ -12,7 +12,7 @@ from hiddenstate.tasks import Floors, Judged, Task
 from hiddenstate.tasks.compare import Metric
 from hiddenstate.tasks.task import Kind
 
-Ceiling = Callable[[EventLog], Judged]
+Ceiling = Callable[[EventLog, Task], Judged]
 Json = dict[str, Any]
 
 METRICS: dict[Kind, tuple[Metric, ...]] = {
@@ -46,7 +46,7 @@ def evaluate_log(
         judged = judge.result()
         by_task[task.name] = _scores(task, log, judged, floors[task.name], bootstrap, seed)
         if ceiling is not None and task is heads[0]:
-            best = tasks.score(ceiling(log), bootstrap, seed)
+            best = tasks.score(ceiling(log, task), bootstrap, seed)
             by_task[task.name]["ceiling"] = best.to_json()
     first = by_task[heads[0].name]
     return {

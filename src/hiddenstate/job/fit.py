@@ -19,8 +19,10 @@ from hiddenstate.job.observers import observers
 from hiddenstate.job.prepare import Prepared, prepare
 from hiddenstate.models import Regularisation, SequenceModel
 from hiddenstate.runtime import Model as Runtime
+from hiddenstate.schema import EventLog
 from hiddenstate.train import Feed, Progress, Recipe, read_recipe, recency_weights
 from hiddenstate.train import fit as train
+from hiddenstate.train.recipe import Train
 
 Observer = Callable[[Progress | str], None]
 
@@ -86,28 +88,42 @@ def _train(
             settings.dropout, settings.input_dropout, settings.variational, settings.dropconnect
         ),
         settings.kernel,
+        recipe.model.init,
+        max(int(prepared.parts[0].lengths.max(initial=0)), 3),
     )
-    parts = [
-        Feed(log, prepared.spec.schema, prepared.tasks, prepared.spec.heads, weights)
-        for log, weights in (
-            (prepared.parts[0], recency_weights(prepared.parts[0], settings.recency)),
-            (prepared.parts[1], None),
-        )
-    ]
+    training, validation, _ = prepared.parts
     epochs: list[Progress] = []
-    with observers(recipe, folder, observer) as tell:
+
+    def run(phase: str, recipe: Train, log: EventLog, judged: EventLog | None) -> None:
+        path = folder.checkpoint(phase) if folder else None
         for progress in train(
             model,
-            settings,
-            parts[0],
-            parts[1],
-            checkpoint_path=folder.checkpoint if folder else None,
-            resume=resume and folder is not None and folder.resumable,
+            recipe,
+            feed(log, recency_weights(log, recipe.recency)),
+            feed(judged, None) if judged is not None and judged.cases else None,
+            phase=phase,
+            checkpoint_path=path,
+            resume=resume and path is not None and path.exists(),
             stop=stopped,
         ):
             if progress.epoch_ended:
                 epochs.append(progress)
             tell(progress)
+
+    def feed(log: EventLog, weights: Any) -> Feed:
+        return Feed(log, prepared.spec.schema, prepared.tasks, prepared.spec.heads, weights)
+
+    with observers(recipe, folder, observer) as tell:
+        run("train", settings, training, validation)
+        if settings.finish_epochs and validation.cases and not stopped():
+            gentle = settings.model_copy(
+                update={
+                    "epochs": settings.finish_epochs,
+                    "learning_rate": settings.learning_rate / 5,
+                    "warmup": 0.0,
+                }
+            )
+            run("finish", gentle, prepared.both, None)
     return model, epochs
 
 
@@ -147,7 +163,7 @@ def _finish(
             "interrupted": interrupted,
             "seed": recipe.train.seed,
             "parameters": sum(value.size for value in weights.values()),
-            **(epochs[-1].to_json() if epochs else {}),
+            **_summary(epochs),
         },
     }
     return Artifact(
@@ -162,3 +178,19 @@ def _finish(
         metrics=metrics,
         card=model_card(prepared.spec, bare.fingerprint, metrics),
     )
+
+
+def _summary(epochs: list[Progress]) -> dict[str, Any]:
+    """What the model card tells of the training."""
+    if not epochs:
+        return {}
+    searched = [each for each in epochs if each.phase == "train"]
+    last = searched[-1] if searched else epochs[-1]
+    return {
+        "epochs": last.epoch,
+        "best_epoch": last.best_epoch,
+        "best_loss": last.best_loss,
+        "finish_epochs": len(epochs) - len(searched),
+        "seconds": sum(part[-1].seconds for part in (searched, epochs[len(searched) :]) if part),
+        "kernels": list(last.kernels),
+    }

@@ -4,7 +4,7 @@
     source.json    what was read: names, counts, a digest of the encoded log
     split.csv      the part (train, validation, test) of every case
     history.jsonl  the report of every epoch, a line each
-    checkpoint/    last.safetensors
+    checkpoint/    the last whole epoch, train.safetensors, and finish.safetensors
     tensorboard/   scalars, where asked for
 
 The artifact's files (see `hiddenstate.artifact.folder`) stand beside them once the fit has ended.
@@ -34,12 +34,10 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         """Name the folder; nothing is touched."""
         self.path = path
-        self.checkpoint = path / "checkpoint" / "last.safetensors"
 
-    @property
-    def resumable(self) -> bool:
-        """Whether a checkpoint is there."""
-        return self.checkpoint.exists()
+    def checkpoint(self, phase: str) -> Path:
+        """Return the checkpoint file of a phase of training."""
+        return self.path / "checkpoint" / f"{phase}.safetensors"
 
     def refuse_existing(self, *, overwrite: bool, resume: bool) -> None:
         """Raise UsageError where a fit may not write here; nothing is changed."""
@@ -77,7 +75,7 @@ class RunFolder:
         """Make the folder, empty unless resumed, and save the recipe."""
         if not resume and self.path.exists():
             shutil.rmtree(self.path)
-        self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
+        self.checkpoint("train").parent.mkdir(parents=True, exist_ok=True)
         if resume:
             self._require_same(RECIPE, (self.path / RECIPE).read_text(), recipe)
         write_atomically(self.path / RECIPE, recipe.encode())
@@ -107,7 +105,7 @@ class RunFolder:
         """Save the report of an epoch; epochs that a resumed fit runs again are replaced."""
         path = self.path / HISTORY
         lines = path.read_text().splitlines() if path.exists() else []
-        earlier = [line for line in lines if json.loads(line)["epoch"] < report["epoch"]]
+        earlier = [line for line in lines if _place(json.loads(line)) < _place(report)]
         write_atomically(path, "\n".join([*earlier, json.dumps(report), ""]).encode())
 
     def _require_same(self, what: str, before: object, now: object) -> None:
@@ -118,6 +116,10 @@ class RunFolder:
                 "that of an uninterrupted fit.",
                 f"Give the settings of {self.path / RECIPE}, or start anew with --overwrite.",
             )
+
+
+def _place(report: Mapping[str, Any]) -> tuple[bool, int]:
+    return report["phase"] == "finish", report["epoch"]
 
 
 def digest(log: EventLog) -> str:

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from hiddenstate import cells, data, tasks
 from hiddenstate.artifact import HeadSpec, LayerSpec, ModelSpec
 from hiddenstate.errors import DataError
@@ -33,6 +35,13 @@ class Prepared:
     floors: tuple[Floors, ...]
     spec: ModelSpec
     remarks: tuple[str, ...]
+
+    @property
+    def both(self) -> EventLog:
+        """The training and validation cases together, as `parts` has them, by start."""
+        kept = np.sort(np.concatenate([self.split.train, self.split.validation]))
+        together = data.Split(kept, kept[:0], kept[:0], "", self.split.until_us)
+        return together.parts(self.log)[0]
 
 
 def prepare(source: Any, recipe: Recipe, observer: Remark) -> Prepared:
@@ -140,8 +149,10 @@ def _refuse_leaks(log: EventLog, recipe: Input, forbidden: set[str]) -> None:
 def _head(task: Task, training: EventLog) -> HeadSpec:
     scaler = None
     if task.kind == "number":
+        # In units of the mean and not of a logarithm: the loss is then the error in days itself.
         targets = task.targets(training)
-        scaler = Scaler.fit(targets.values[targets.mask], log1p=True)
+        mean_days = float(targets.values[targets.mask].mean())
+        scaler = Scaler(0.0, mean_days or 1.0)
     return HeadSpec(task.to_json(), scaler)
 
 

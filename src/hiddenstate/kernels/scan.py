@@ -68,13 +68,13 @@ def scan(
     reverse: run each row from its own last valid step to its first; output[:, t] belongs to x[:, t]
     trace:   keep the gates and the state of every step
 
-    Raises ShapeError when x, state or lengths do not fit the cell and each other, and SpecError
-    for a zoneout rate outside [0, 1) or of an array that the state does not have.
+    Raises ShapeError when x, state, lengths or masks do not fit the cell and each other, and
+    SpecError for a zoneout rate outside [0, 1) or of an array that the state does not have.
     """
     _require_input(cell, x)
     batch, time = int(x.shape[0]), int(x.shape[1])
     if zoneout is not None:
-        _require_rates(cell, zoneout)
+        _require_zoneout(cell, zoneout, batch, time)
     if state is None:
         state = cell.initial_state(xp, batch, x)
     else:
@@ -85,8 +85,9 @@ def scan(
         # Before the projection: 0 * NaN in a backward pass would reach the weights.
         x = xp.where(live, x, 0.0)
     projected = cell.project(xp, params, x)
-    gates_by_step: list[Any] = []
+    outputs: list[Array] = []
     states_by_step: list[Any] = []
+    gates_by_step: list[Any] = []
     for t in reversed(range(time)) if reverse else range(time):
         new, gates = cell.step(xp, params, projected[:, t], state)
         if zoneout is not None:
@@ -96,12 +97,14 @@ def scan(
             new = cell.State(*(xp.where(here, b, a) for a, b in zip(state, new)))
             gates = cell.Gates(*(xp.where(here, gate, 0.0) for gate in gates)) if trace else gates
         state = new
-        states_by_step.append(state)
-        gates_by_step.append(gates)
+        outputs.append(cell.read(state))
+        if trace:
+            states_by_step.append(state)
+            gates_by_step.append(gates)
     if reverse:
-        states_by_step.reverse()
-        gates_by_step.reverse()
-    output = _over_time(xp, [cell.read(each) for each in states_by_step], cell.output_size, x)
+        for column in (outputs, states_by_step, gates_by_step):
+            column.reverse()
+    output = _over_time(xp, outputs, cell.output_size, x)
     if live is not None:
         output = xp.where(live, output, 0.0)
     if not trace:
@@ -171,7 +174,7 @@ def _require_state(cell: Cell, state: Any, batch: int) -> None:
         )
 
 
-def _require_rates(cell: Cell, zoneout: Zoneout) -> None:
+def _require_zoneout(cell: Cell, zoneout: Zoneout, batch: int, time: int) -> None:
     for name, rate in zoneout.rates.items():
         if name not in cell.state_shapes() or not 0.0 <= rate < 1.0:
             raise SpecError(
@@ -180,3 +183,12 @@ def _require_rates(cell: Cell, zoneout: Zoneout) -> None:
                 f"{cell.name}.",
                 "Correct the name or the rate.",
             )
+        if zoneout.masks is not None:
+            found = tuple(getattr(zoneout.masks, name).shape)
+            expected = (batch, time, cell.state_shapes()[name])
+            if found != expected:
+                raise ShapeError(
+                    f"The zoneout mask for {name!r} has shape {list(found)}.",
+                    f"The cell {cell.name} and x need {list(expected)}, read as [B, T, width].",
+                    "Draw one boolean for each state value of each step.",
+                )

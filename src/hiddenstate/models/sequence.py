@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from hiddenstate.artifact import ModelSpec
 from hiddenstate.cells import from_json
+from hiddenstate.cells.cell import Scheme
 from hiddenstate.nn import Recurrent, Stack
 from hiddenstate.nn.losses import cross_entropy, l1
 
@@ -57,8 +58,10 @@ class SequenceModel(nn.Module):
         spec: ModelSpec,
         regularisation: Regularisation | None = None,
         kernel: str | None = None,
+        init: Scheme = "orthogonal",
+        longest_lag_steps: int | None = None,
     ) -> None:
-        """Draw first weights from torch's random generator."""
+        """Draw first weights by torch's random generator; `init` is a scheme of `Cell.init`."""
         super().__init__()
         noise = regularisation or Regularisation()
         self.spec = spec
@@ -73,6 +76,8 @@ class SequenceModel(nn.Module):
                     zoneout=layer.zoneout,
                     dropconnect=noise.dropconnect,
                     kernel=kernel,
+                    init=init,
+                    longest_lag_steps=longest_lag_steps,
                 )
                 for layer in spec.layers
             ],

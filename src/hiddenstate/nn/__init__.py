@@ -1,5 +1,6 @@
 """Recurrent layers, pools, heads and losses for PyTorch, batch first, right under padding."""
 
+from hiddenstate.cells.state import map_state as map_state
 from hiddenstate.nn.arrays import TORCH as TORCH
 from hiddenstate.nn.clipping import Norms as Norms
 from hiddenstate.nn.clipping import clip_by_norm as clip_by_norm
@@ -14,7 +15,6 @@ from hiddenstate.nn.factories import stack_of as stack_of
 from hiddenstate.nn.kernels import KERNELS as KERNELS
 from hiddenstate.nn.layer import Layer as Layer
 from hiddenstate.nn.layer import detach as detach
-from hiddenstate.nn.layer import map_state as map_state
 from hiddenstate.nn.losses import LOSSES as LOSSES
 from hiddenstate.nn.losses import cross_entropy as cross_entropy
 from hiddenstate.nn.losses import huber as huber

@@ -43,9 +43,8 @@ class Dropout(nn.Module):
             return x
         if not self.variational:
             return functional.dropout(x, self.share)
-        # Chosen, not multiplied: NaN in the padding must not reach a gradient through 0 * NaN.
         kept = torch.rand_like(x[:, :1]) >= self.share
-        return torch.where(kept, x / (1.0 - self.share), 0.0)
+        return x * kept / (1.0 - self.share)
 
     def extra_repr(self) -> str:
         """Return what print(module) shows."""

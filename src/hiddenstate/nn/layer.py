@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
+from hiddenstate.cells.state import map_state
 from hiddenstate.errors import ShapeError
 from hiddenstate.kernels import Scan
 from hiddenstate.nn.lengths import checked_lengths
@@ -97,20 +97,6 @@ class Layer(nn.Module, ABC):
                 "Bring x to [B, T, D] with that D, or build a layer for this input.",
             )
         return checked_lengths(lengths, x)
-
-
-def map_state(function: Callable[[Tensor], Tensor], state: Any) -> Any:
-    """Apply a function to every array of a state, whatever layers it is nested in.
-
-    >>> map_state(lambda a: a[:1], (torch.zeros(3, 2), (torch.ones(3, 1),)))
-    (tensor([[0., 0.]]), (tensor([[1.]]),))
-    """
-    if state is None:
-        return None
-    if isinstance(state, Tensor):
-        return function(state)
-    parts = [map_state(function, part) for part in state]
-    return type(state)(*parts) if hasattr(state, "_fields") else tuple(parts)
 
 
 def detach(state: Any) -> Any:

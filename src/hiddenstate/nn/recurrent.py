@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from hiddenstate.cells import Cell
 from hiddenstate.cells.cell import Scheme
-from hiddenstate.errors import ShapeError
+from hiddenstate.errors import ShapeError, SpecError
 from hiddenstate.kernels import Scan, Zoneout, choose
 from hiddenstate.nn.dropout import check_share, drop_connect
 from hiddenstate.nn.kernels import KERNELS, request_for
@@ -60,12 +60,7 @@ class Recurrent(Layer):
         self.cell = cell
         self.input_size, self.output_size = cell.input_size, cell.output_size
         self.reverse, self.kernel = reverse, kernel
-        rates = (
-            zoneout if isinstance(zoneout, Mapping) else dict.fromkeys(cell.state_shapes(), zoneout)
-        )
-        self.zoneout = {
-            name: rate for name, rate in rates.items() if check_share(f"zoneout of {name}", rate)
-        }
+        self.zoneout = _rates(cell, zoneout)
         self.dropconnect = check_share("dropconnect", dropconnect)
         self.last_kernel: str | None = None
         if seed is None:
@@ -110,6 +105,7 @@ class Recurrent(Layer):
         batch = x.shape[0]
         state = self.initial_state(batch) if state is None else self._checked(state, batch)
         params = self.params
+        self._require_type(x, params)
         if self.dropconnect and self.training:
             params = drop_connect(params, self.dropconnect)
         needs_grad = torch.is_grad_enabled() and (
@@ -153,6 +149,15 @@ class Recurrent(Layer):
         empty = dict.fromkeys(self.cell.state_shapes())
         return Zoneout(self.zoneout, self.cell.State(**{**empty, **masks}))
 
+    def _require_type(self, x: Tensor, params: Mapping[str, Tensor]) -> None:
+        held = next(iter(params.values())).dtype
+        if x.dtype != held and not torch.is_autocast_enabled(x.device.type):
+            raise ShapeError(
+                f"x {list(x.shape)} is of type {x.dtype}.",
+                f"This layer's parameters are of type {held}.",
+                f"Convert one of them: x.to({held}) or layer.to({x.dtype}).",
+            )
+
     def _checked(self, state: Any, batch: int) -> Any:
         widths = self.cell.state_shapes()
         found = {name: list(getattr(state, name).shape) for name in getattr(state, "_fields", ())}
@@ -169,3 +174,17 @@ class Recurrent(Layer):
     def extra_repr(self) -> str:
         """Return what print(module) shows."""
         return f"{self.cell}" + (", reverse" if self.reverse else "")
+
+
+def _rates(cell: Cell, zoneout: float | Mapping[str, float]) -> dict[str, float]:
+    """Return the zoneout rates above 0 by name of the state's array."""
+    names = cell.state_shapes()
+    by_name = zoneout if isinstance(zoneout, Mapping) else dict.fromkeys(names, zoneout)
+    for name in by_name:
+        if name not in names:
+            raise SpecError(
+                f"Zoneout names {name!r}.",
+                f"The state of the cell {cell.name} holds {', '.join(names)}.",
+                "Name one of them, or give one number for all.",
+            )
+    return {name: rate for name, rate in by_name.items() if check_share(f"zoneout of {name}", rate)}

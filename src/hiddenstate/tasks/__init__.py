@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hiddenstate.tasks.compare import Verdict, compare
+from hiddenstate.tasks.compare import Metric, Verdict, compare
 from hiddenstate.tasks.durations import RemainingTime, TimeToNext
 from hiddenstate.tasks.floors import ClassFloors, Floors, NumberFloors, fit_floors, floors_from
 from hiddenstate.tasks.judged import (
@@ -18,7 +18,7 @@ from hiddenstate.tasks.outcome import Occurs, Outcome
 from hiddenstate.tasks.registry import TASKS, from_json, parse
 from hiddenstate.tasks.resampling import Score
 from hiddenstate.tasks.scores import Scores, score
-from hiddenstate.tasks.task import UNKNOWN_CLASS, Targets, Task
+from hiddenstate.tasks.task import UNKNOWN_CLASS, Kind, Targets, Task
 
 __all__ = [
     "END",
@@ -30,6 +30,8 @@ __all__ = [
     "Judged",
     "JudgedClasses",
     "JudgedNumbers",
+    "Kind",
+    "Metric",
     "NextEvent",
     "NumberFloors",
     "NumberJudge",

@@ -151,20 +151,22 @@ def _macro_f1(judged: JudgedClasses, draws: Resampling) -> Floats:
     total: Floats | float = 0.0
     present: Floats | float = 0.0
     for start in range(0, len(judged.classes), CLASS_BLOCK):
-        hits = _class_sums(judged.target, judged.correct, start, draws)
-        both = _class_sums(judged.target, judged.known, start, draws)
-        both = both + _class_sums(judged.predicted, np.ones_like(judged.correct), start, draws)
+        block = start, min(CLASS_BLOCK, len(judged.classes) - start)
+        hits = _class_sums(judged.target, judged.correct, block, draws)
+        both = _class_sums(judged.target, judged.known, block, draws)
+        both = both + _class_sums(judged.predicted, np.ones_like(judged.correct), block, draws)
         total = total + np.nansum(ratio(2 * hits, both), axis=1)
         present = present + (both > 0).sum(axis=1)
     return ratio(np.asarray(total), np.asarray(present))
 
 
 def _class_sums(
-    classes: NDArray[Any], counted: NDArray[Any], start: int, draws: Resampling
+    classes: NDArray[Any], counted: NDArray[Any], block: tuple[int, int], draws: Resampling
 ) -> Floats:
-    inside = counted & (classes >= start) & (classes < start + CLASS_BLOCK)
+    start, width = block
+    inside = counted & (classes >= start) & (classes < start + width)
     place = np.where(inside, classes - start, 0)
-    sums: Floats = draws.sums(inside, place, CLASS_BLOCK)
+    sums: Floats = draws.sums(inside, place, width)
     return sums
 
 

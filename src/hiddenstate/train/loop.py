@@ -29,18 +29,19 @@ def fit(
     model: SequenceModel,
     recipe: Train,
     training: Feed,
-    validation: Feed,
+    validation: Feed | None,
     *,
+    phase: str = "train",
     checkpoint_path: Path | None = None,
     resume: bool = False,
     stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[Progress]:
     """Train model in place and yield Progress; at the end it holds its best weights.
 
-    Best is the epoch with the lowest validation loss. An epoch depends only on the checkpoint
-    before it, so the same recipe and file give the same numbers on one machine, whether or not
-    the fit was killed and resumed in between. Once `stop()` is true the epoch under way is given
-    up. Raises TrainingError when a loss is no longer a finite number.
+    Best is the epoch with the lowest validation loss; without validation cases, the last one. An
+    epoch depends only on the checkpoint before it, so the same recipe and file give the same
+    numbers on one machine, whether or not the fit was killed and resumed in between. Once `stop()`
+    is true the epoch under way is given up. Raises TrainingError when a loss is not finite.
     """
     optimiser = torch.optim.AdamW(
         model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
@@ -54,7 +55,7 @@ def fit(
     while position.epoch < epochs and not stop():
         if position.epoch - position.best_epoch >= recipe.patience:
             break
-        epoch = _Epoch(position.epoch + 1, epochs, recipe)
+        epoch = _Epoch(phase, position.epoch + 1, epochs, recipe)
         order = batches(
             training.log.lengths,
             batch_size=recipe.batch_size,
@@ -62,6 +63,8 @@ def fit(
             seed=recipe.seed,
             epoch=epoch.number,
         )
+        # Every event counts the same, in a batch of short cases and in one of long ones.
+        usual_events = training.log.events / max(len(order), 1)
         model.train()
         for step, cases in enumerate(order, start=1):
             done = (epoch.number - 1 + (step - 1) / len(order)) / epochs
@@ -71,7 +74,7 @@ def fit(
             batch = training.batch(cases)
             loss, weight = model.loss(batch, recipe.label_smoothing)
             optimiser.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
+            (loss * (batch.events / usual_events)).backward()  # type: ignore[no-untyped-call]
             norm = torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_norm)
             epoch.add(float(loss.detach()), weight, batch.events, float(norm), rate)
             optimiser.step()
@@ -81,18 +84,18 @@ def fit(
                 position.seconds = earlier_s + time.perf_counter() - began
                 yield epoch.report(position, step, len(order), model.kernels)
         else:
-            loss_now = validation_loss(model, validation, recipe)
-            epoch.check("validation", loss_now)
+            judged = None if validation is None else validation_loss(model, validation, recipe)
+            epoch.check("validation", judged or 0.0)
             position.epoch = epoch.number
-            if position.best_loss is None or loss_now < position.best_loss:
-                position.best_loss, position.best_epoch = loss_now, epoch.number
+            if position.best_loss is None or judged is None or judged < position.best_loss:
+                position.best_loss, position.best_epoch = judged, epoch.number
                 best = _copy(model)
             position.seconds = earlier_s + time.perf_counter() - began
-            report = epoch.report(position, len(order), len(order), model.kernels, loss_now)
+            report = epoch.report(position, len(order), len(order), model.kernels, judged)
             if checkpoint_path is not None:
                 checkpoint.write(checkpoint_path, position, model, best, optimiser)
             yield report
-    if position.best_epoch:
+    if position.best_epoch or validation is None:
         model.load_state_dict(best)
     model.eval()
 
@@ -139,6 +142,7 @@ def _copy(model: SequenceModel) -> Tensors:
 class _Epoch:
     """What one epoch adds up to."""
 
+    phase: str
     number: int
     epochs: int
     recipe: Train
@@ -192,6 +196,7 @@ class _Epoch:
         epochs_left = self.epochs - self.number + 1 - step / steps
         norms = np.array(self.norms)
         return Progress(
+            phase=self.phase,
             epoch=self.number,
             epochs=self.epochs,
             step=step,

@@ -11,9 +11,10 @@ from typing import Any
 class Progress:
     """The state of a fit, at the end of an epoch or within one.
 
+    phase             "train", or "finish": the last epochs, with the validation cases as well
     step, steps       batches done in this epoch, and in all of it
     train_loss        mean training loss of this epoch so far (nats, or scaled units for numbers)
-    validation_loss   mean validation loss; None within an epoch
+    validation_loss   mean validation loss; None within an epoch and when finishing
     best_epoch        epoch with the lowest validation loss so far, 0 before the first
     gradient_norm     median global norm before clipping over this epoch
     clipped           share of this epoch's steps whose gradient was clipped
@@ -23,6 +24,7 @@ class Progress:
     kernels           kernel that ran each layer
     """
 
+    phase: str
     epoch: int
     epochs: int
     step: int
@@ -43,7 +45,9 @@ class Progress:
     @property
     def epoch_ended(self) -> bool:
         """Whether this is the report of a whole epoch."""
-        return self.validation_loss is not None
+        return self.step == self.steps and (
+            self.validation_loss is not None or self.phase == "finish"
+        )
 
     def to_json(self) -> Mapping[str, Any]:
         """Return the report as JSON values."""

@@ -80,6 +80,9 @@ class Model(Section):
     """Add a layer's input to its output where the widths agree."""
     layer_norm: bool = False
     """Normalise the output of each layer."""
+    init: Literal["orthogonal", "chrono", "identity", "uniform"] = "orthogonal"
+    """Scheme of the first weights; chrono starts with gates that remember as long as the training
+    histories are (Tallec and Ollivier 2018)."""
     cell_options: dict[str, Any] = {}
     """Variants of the cell, for example {reset = "before"} for a GRU."""
 
@@ -92,6 +95,9 @@ class Train(Section):
     not given."""
     patience: Annotated[int, Field(ge=1)] = 10
     """Epochs without a better validation loss after which training stops."""
+    finish_epochs: Annotated[int, Field(ge=0)] = 3
+    """Last epochs over training and validation cases together, at a fifth of the learning rate:
+    the newest cases are not lost to the model."""
     learning_rate: Annotated[float, Field(gt=0, le=1)] = 3e-3
     """Highest learning rate of AdamW."""
     warmup: Fraction = 0.05
@@ -108,7 +114,7 @@ class Train(Section):
     """Padded steps in a batch, at most."""
     dropout: Fraction = 0.2
     """Share of the top layer's outputs (and of those between layers) dropped in training."""
-    input_dropout: Fraction = 0.0
+    input_dropout: Fraction = 0.1
     """Share of the inputs dropped in training."""
     variational: bool = False
     """Use one dropout mask for all steps of a history."""

@@ -15,7 +15,7 @@ from hiddenstate.tasks.simulator.process import Codes, Floats, Process
 from hiddenstate.tasks.simulator.tickets import ticket_process
 from hiddenstate.tasks.task import Targets
 
-CHUNK = 64
+CASES, WINDOWS = 4096, 64
 
 
 @dataclass(frozen=True)
@@ -83,15 +83,15 @@ class Oracle:
         starts, ends = log.offsets[:-1], log.offsets[1:]
         if self.memory is not None:
             ends = np.minimum(ends, starts + self.memory)
-        for first in range(0, log.cases, CHUNK):
-            cases = np.arange(first, min(first + CHUNK, log.cases))
+        for first in range(0, log.cases, CASES):
+            cases = np.arange(first, min(first + CASES, log.cases))
             yield cases, starts[cases], ends[cases], None
         if self.memory is None:
             return
         late = np.flatnonzero(log.position_of_event() >= self.memory)
         case = log.case_of_event()
-        for first in range(0, len(late), CHUNK):
-            rows = late[first : first + CHUNK]
+        for first in range(0, len(late), WINDOWS):
+            rows = late[first : first + WINDOWS]
             yield case[rows], rows + 1 - self.memory, rows + 1, self.process.midway
 
     def _codes(self, log: EventLog) -> Codes:

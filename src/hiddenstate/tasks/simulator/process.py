@@ -9,7 +9,7 @@ Proc. IEEE 77(2), 1989, equations 19 and 20), and the next action's probability 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -34,15 +34,31 @@ class Move:
 
 
 @dataclass(frozen=True, eq=False)
+class Term:
+    """All moves of one action whose probabilities depend on the facts in the same way.
+
+    pairs: (stage, next stage, scale);  weight: [F]; scale * weight is the move's probability
+    """
+
+    action: int
+    pairs: tuple[tuple[int, int, float], ...]
+    weight: Floats
+
+
+@dataclass(frozen=True, eq=False)
 class Belief:
     """What the events so far say about n cases, as K cells that are not zero.
 
-    trace: which traces [n];  owner: place in `trace` of each cell, increasing [K]
+    Cases with the same events so far share one belief; there are G of them.
+
+    trace: which traces [n];  group: the belief of each, below G [n]
+    owner: the belief that each cell belongs to, increasing [K]
     facts: the cell's combination of facts [K];  mass: probability of each stage [S, K]
     Over the cells of one owner the mass sums to 1; an impossible history has no cells.
     """
 
     trace: Codes
+    group: Codes
     owner: Codes
     facts: Codes
     mass: Floats
@@ -90,12 +106,17 @@ class Process:
         return len(self.actions) - 1
 
     @cached_property
-    def emissions(self) -> Floats:
-        """Probability of each action by stage and facts [S, F, V]; zero in the stage after."""
-        table = np.zeros((self.stages, len(self.prior), len(self.actions)))
+    def terms(self) -> tuple[Term, ...]:
+        """The moves, put together where the facts weigh alike."""
+        pairs: dict[tuple[int, bytes], list[tuple[int, int, float]]] = {}
         for move in self.moves:
-            table[move.stage, :, move.action] += move.probability
-        return table
+            scale = float(move.probability.max())
+            weight = (move.probability / scale).tobytes()
+            pairs.setdefault((move.action, weight), []).append((move.stage, move.to, scale))
+        return tuple(
+            Term(action, tuple(alike), np.frombuffer(weight))
+            for (action, weight), alike in pairs.items()
+        )
 
     @cached_property
     def start(self) -> Floats:
@@ -110,19 +131,15 @@ class Process:
 
         The share of their events that infinitely many cases spend in each state.
         """
-        moves = [move for move in self.moves if move.action != self.end]
+        terms = [term for term in self.terms if term.action != self.end]
         everywhere = np.arange(len(self.prior))
         here = self.start
         total = np.zeros_like(here)
         while here.sum() > LEFT_OVER:
-            here = _advance(here, everywhere, moves)
+            here = _advance(here, everywhere, terms)
             total += here
         belief: Floats = total / total.sum()
         return belief
-
-    @cached_property
-    def _moves_by_action(self) -> Mapping[int, list[Move]]:
-        return {a: [m for m in self.moves if m.action == a] for a in range(len(self.actions))}
 
     def sample(self, cases: int, rng: np.random.Generator) -> list[Codes]:
         """Draw the activities of some cases, as indices into `actions`."""
@@ -148,43 +165,51 @@ class Process:
 
         `start` [S, F] is the belief before the first event of each trace.
         """
-        before = self.start if start is None else start
+        mass = self.start if start is None else start
+        facts = np.flatnonzero(mass.any(axis=0))
+        mass, owner = mass[:, facts], np.zeros(len(facts), dtype=np.int64)
         trace = np.argsort([-len(each) for each in codes], kind="stable")
         lengths = np.array([len(codes[i]) for i in trace])
-        possible = np.flatnonzero(before.any(axis=0))
-        owner = np.repeat(np.arange(len(codes)), len(possible))
-        facts = np.tile(possible, len(codes))
-        mass = np.tile(before[:, possible], len(codes))
+        group = np.zeros(len(codes), dtype=np.int64)
         for step in range(int(lengths.max(initial=0))):
             running = int((lengths > step).sum())
             now = np.array([codes[i][step] for i in trace[:running]])
-            cells = int(np.searchsorted(owner, running))
-            owner, facts, old = owner[:cells], facts[:cells], mass[:, :cells]
+            pairs, group = np.unique(group[:running] * len(self.actions) + now, return_inverse=True)
+            parent, action = np.divmod(pairs, len(self.actions))
+            first, behind = np.searchsorted(owner, parent), np.searchsorted(owner, parent + 1)
+            sizes = behind - first
+            owner = np.repeat(np.arange(len(pairs)), sizes)
+            own = np.arange(len(owner)) + np.repeat(first - (np.cumsum(sizes) - sizes), sizes)
+            facts, old = facts[own], mass[:, own]
             mass = np.zeros_like(old)
-            for action in np.unique(now):
-                own = np.flatnonzero(now[owner] == action)
-                moves = self._moves_by_action[int(action)]
-                mass[:, own] = _advance(old[:, own], facts[own], moves)
+            for a in np.unique(action):
+                cells = np.flatnonzero(action[owner] == a)
+                terms = [term for term in self.terms if term.action == a]
+                mass[:, cells] = _advance(old[:, cells], facts[cells], terms)
             left = mass.any(axis=0)
             owner, facts, mass = owner[left], facts[left], mass[:, left]
-            mass /= np.bincount(owner, mass.sum(axis=0), running)[owner]
-            yield Belief(trace[:running], owner, facts, mass)
+            mass /= np.bincount(owner, mass.sum(axis=0), len(pairs))[owner]
+            yield Belief(trace[:running], group, owner, facts, mass)
 
     def next_action(self, belief: Belief) -> Floats:
         """Return the probability of each next action [n, V]; zeros after an impossible history."""
-        total = np.zeros((len(belief.trace), len(self.actions)))
-        for stage, mass in enumerate(belief.mass):
-            cells = np.flatnonzero(mass)
-            if len(cells):
-                chances = self.emissions[stage][belief.facts[cells]] * mass[cells, None]
-                owners, first = np.unique(belief.owner[cells], return_index=True)
-                total[owners] += np.add.reduceat(chances, first, axis=0)
-        return total
+        total = np.zeros((int(belief.group.max()) + 1, len(self.actions)))
+        owners, first = np.unique(belief.owner, return_index=True)
+        if len(owners):
+            for term in self.terms:
+                leaving = np.zeros(len(belief.owner))
+                for stage, _, scale in term.pairs:
+                    leaving += scale * belief.mass[stage]
+                leaving *= term.weight[belief.facts]
+                total[owners, term.action] += np.add.reduceat(leaving, first)
+        return total[belief.group]
 
 
-def _advance(mass: Floats, facts: Codes, moves: Sequence[Move]) -> Floats:
-    """Move the masses [S, K] of cells with these facts [K] by every one of `moves`."""
+def _advance(mass: Floats, facts: Codes, terms: Sequence[Term]) -> Floats:
+    """Move the masses [S, K] of cells with these facts [K] by every one of `terms`."""
     after = np.zeros_like(mass)
-    for move in moves:
-        after[move.to] += mass[move.stage] * move.probability[facts]
+    for term in terms:
+        weighed = mass * term.weight[facts]
+        for stage, to, scale in term.pairs:
+            after[to] += scale * weighed[stage]
     return after

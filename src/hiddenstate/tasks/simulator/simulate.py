@@ -111,4 +111,5 @@ def _times_us(
     week, weekday = np.divmod(day, WORK_DAYS)
     wall = (week * WEEK_DAYS + weekday) * DAY_MINUTES + within
     seconds = np.floor(wall * 60).astype(np.int64)
-    return MONDAY_US + seconds * SECOND_US
+    times: NDArray[np.int64] = MONDAY_US + seconds * SECOND_US
+    return times
