@@ -13,8 +13,6 @@ from unittest.mock import patch
 
 from hiddenstate.cli.main import main
 
-QUICK = "--epochs 1 --threads 1 --set train.finish_epochs=0"
-
 
 class Called(NamedTuple):
     """Exit code, standard output and standard error."""

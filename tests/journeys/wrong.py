@@ -9,7 +9,9 @@ from pathlib import Path
 from tests.journeys import logs
 
 LOG = logs.csv()
-FIT = "fit log.csv --out out --epochs 1"
+QUICK = "--epochs 1 --threads 1 --set train.finish_epochs=0"
+FIT = f"fit log.csv --out out {QUICK}"
+GOOD = f"fit log.csv --out run {QUICK}"
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class Wrong:
     command: str
     words: tuple[str, ...]
     files: Mapping[str, str | bytes] = field(default_factory=dict)
-    damage: Callable[[Path], object] = lambda folder: None
+    damage: Callable[[Path], object] = lambda _: None
     code: int = 1
 
     def prepare(self, folder: Path) -> None:

@@ -86,8 +86,8 @@ ARTIFACTS = (
     _spoil("a specification edited by hand", _edit("spec.json", embeddings=[7]), "spec.json"),
     _spoil(
         "a specification edited, checksum mended",
-        _edit_and_sign("spec.json", embeddings=[7, 3]),
-        "embeddings",
+        _edit_and_sign("spec.json", embeddings=[7, 4]),
+        "fingerprint",
     ),
     _spoil(
         "a specification without layers, checksum mended",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests.journeys import logs
-from tests.journeys.wrong import FIT, LOG, Wrong, change
+from tests.journeys.wrong import FIT, GOOD, LOG, Wrong, change
 
 RECIPE = f"{FIT} --recipe recipe.toml"
 
@@ -23,7 +23,12 @@ SETTINGS = (
     Wrong("a flag nobody knows", f"{FIT} --epoch 3", ("--epoch", "--epochs"), code=2),
     Wrong("a command nobody knows", "train log.csv", ("train",), code=2),
     Wrong("no --out", "fit log.csv", ("--out",), code=2),
-    Wrong("a flag with text for a number", f"{FIT} --batch-size big", ("big",), code=2),
+    Wrong(
+        "a flag with text for a number",
+        f"{FIT} --batch-size big",
+        ("--batch-size", "integer"),
+        code=2,
+    ),
     Wrong("no epochs", "fit log.csv --out out --epochs 0", ("epochs", "0"), code=2),
     Wrong("a learning rate below zero", f"{FIT} --learning-rate -1", ("learning_rate",), code=2),
     Wrong("a state of no width", f"{FIT} --hidden-size 0", ("hidden_size",), code=2),
@@ -43,7 +48,11 @@ SETTINGS = (
         ("amont", "amount"),
     ),
     Wrong("an activity that never occurs", f"{FIT} --task occurs:clse", ("clse", "close")),
-    Wrong("an activity that always occurs", f"{FIT} --task occurs:close", ("close", "every")),
+    Wrong(
+        "an activity that always occurs",
+        f"{FIT} --task occurs:close",
+        ("occurs:close", "two classes"),
+    ),
     Wrong(
         "a time to learn in a log without times",
         f"{FIT} --no-timestamp --task remaining_time",
@@ -51,7 +60,9 @@ SETTINGS = (
     ),
     Wrong("an attribute that is not there", f"{FIT} --attributes amont", ("amont", "amount")),
     Wrong("leaving out what is not there", f"{FIT} --exclude chanel", ("chanel", "channel")),
-    Wrong("shares that leave nothing", f"{FIT} --test 0.6 --validation 0.5", ("0.6", "0.5"), code=2),
+    Wrong(
+        "shares that leave nothing", f"{FIT} --test 0.6 --validation 0.5", ("0.6", "0.5"), code=2
+    ),
     Wrong("a share of more than one", f"{FIT} --test 1.5", ("test", "1.5"), code=2),
     Wrong("a split column that is not there", f"{FIT} --split-column fold", ("fold", "channel")),
     Wrong("a split column with other values", f"{FIT} --split-column channel", ("phone", "train")),
@@ -65,13 +76,13 @@ SETTINGS = (
     _recipe("a recipe that is not TOML", "train: 3\n", "TOML", "line 1"),
     _recipe("a recipe with a key nobody knows", "[train]\nepoch = 3\n", "epoch", "epochs"),
     _recipe("a recipe with a section nobody knows", "[training]\n", "training", "train"),
-    _recipe("a recipe with text for a number", '[train]\nepochs = "many"\n', "epochs", "many"),
-    _recipe("a recipe with a number for a section", "train = 3\n", "train", "3"),
+    _recipe("a recipe with text for a number", '[train]\npatience = "much"\n', "patience", "much"),
+    _recipe("a recipe with a number for a section", "split = 3\n", "split", "[split]"),
     Wrong("a setting without a value", f"{FIT} --set train.epochs", ("KEY=VALUE",), code=2),
     Wrong("a setting nobody knows", f"{FIT} --set train.epoch=3", ("epoch", "epochs"), code=2),
     Wrong("--out exists", "fit log.csv --out run", ("run", "--overwrite"), code=2),
     Wrong("--out is a file", "fit log.csv --out log.csv", ("log.csv", "file"), code=2),
-    Wrong("--out inside a file", "fit log.csv --out log.csv/run", ("log.csv",), code=2),
+    Wrong("--out inside a file", "fit log.csv --out log.csv/run", ("log.csv/run", "irectory")),
     Wrong(
         "--overwrite of a folder that is no run",
         "fit log.csv --out photos --overwrite",
@@ -82,14 +93,14 @@ SETTINGS = (
     Wrong("nothing to resume", f"{FIT} --resume", ("out", "resume"), code=2),
     Wrong(
         "--resume with other settings",
-        "fit log.csv --out run --resume --seed 5",
-        ("run", "recipe.toml", "--overwrite"),
+        f"{GOOD} --resume --seed 5",
+        ("seed = 5", "run/recipe.toml", "--overwrite"),
         code=2,
     ),
     Wrong(
         "--resume with another file",
-        "fit other.csv --out run --resume --epochs 1 --threads 1 --set train.finish_epochs=0",
-        ("run", "other.csv", "--overwrite"),
+        f"{GOOD} --resume".replace("log.csv", "other.csv"),
+        ("run", "other events", "--overwrite"),
         {"other.csv": change(lambda row, f: [f[0], "open" if row == 9 else f[1], *f[2:]])},
         code=2,
     ),
@@ -109,13 +120,13 @@ SETTINGS = (
     Wrong(
         "an input column missing at prediction",
         "predict run narrow.csv",
-        ("amount",),
+        ("narrow.csv", "amount", "channel", "fitted"),
         {"narrow.csv": "".join(",".join(row[:3]) + "\n" for row in (logs.NAMES, *logs.rows()))},
     ),
     Wrong(
         "no times at prediction",
         "predict run untimed.csv",
-        ("--timestamp",),
+        ("--timestamp", "case, activity"),
         {"untimed.csv": "".join(f"{row[0]},{row[1]}\n" for row in (logs.NAMES, *logs.rows()))},
     ),
     Wrong("scoring without a file", "evaluate run", ("FILE",), code=2),
@@ -123,13 +134,13 @@ SETTINGS = (
     Wrong(
         "a check of what is no log",
         "data check notes.txt",
-        ("notes.txt",),
-        {"notes.txt": "Dear diary,\ntoday nothing happened.\n"},
+        ("monday", "--case"),
+        {"notes.txt": "monday,rain\ntuesday,sun\n"},
     ),
     Wrong(
-        "a log saved twice into one file",
+        "a remark above the header",
         FIT,
-        ("row",),
+        ("# exported by hand",),
         {"log.csv": "# exported by hand\n\n" + LOG},
     ),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -40,34 +41,57 @@ def a_log(seed: int = 0, cases: int = 60) -> EventLog:
     )
 
 
+def drifting() -> EventLog:
+    """Return a log whose last half is of another kind: labels, order and pace."""
+    log = a_log()
+    assert log.time_us is not None
+    late = log.case_of_event() >= 25
+    codes, label = log.activities.codes, log.categorical["label"]
+    refund = log.activities.labels.index("refund")
+    wait = log.activities.labels.index("wait")
+    swapped = np.where(codes == wait, refund, np.where(codes == refund, wait, codes))
+    turned = np.where(label.codes >= 0, late.astype(np.int32), -1)
+    gaps = np.diff(log.time_us, prepend=0)
+    return replace(
+        log,
+        categorical={
+            "activity": replace(log.activities, codes=np.where(late, swapped, codes)),
+            "label": replace(label, codes=turned.astype(np.int32)),
+        },
+        numeric={"grade": np.where(late, 3.0, 1.0)},
+        time_us=np.cumsum(np.where(late, gaps * 50 + HOUR_US, gaps)),
+    )
+
+
 def by_hand(text: str, log: EventLog) -> tuple[list[object], list[bool]]:
     """The definition of each task as a loop over cases."""
     names = log.activities.names()
     label = log.categorical["label"].names()
     values: list[object] = []
     mask: list[bool] = []
-    for start, end in zip(log.offsets[:-1], log.offsets[1:]):
+    for case, (start, end) in enumerate(zip(log.offsets[:-1], log.offsets[1:])):
         for t in range(start, end):
             rest = names[t + 1 : end]
+            ended = log.ended is None or bool(log.ended[case])
             scored = True
             value: object
             if text == "next_event":
-                value = rest[0] if len(rest) else END
+                value, scored = (rest[0] if len(rest) else END), ended or len(rest) > 0
             elif text.startswith("outcome:column=label"):
                 filled = [v for v in label[start:end] if v is not None]
-                value, scored = (filled[-1] if filled else None), bool(filled)
+                value, scored = (filled[-1] if filled else None), ended and bool(filled)
             elif text.startswith("outcome:column=grade"):
                 filled = [v for v in log.numeric["grade"][start:end] if not np.isnan(v)]
-                value, scored = (f"{filled[-1]:g}" if filled else None), bool(filled)
+                value, scored = (f"{filled[-1]:g}" if filled else None), ended and bool(filled)
             elif text == "occurs:refund":
                 value, scored = (
                     ("yes" if "refund" in rest else "no"),
-                    "refund" not in names[start : t + 1],
+                    "refund" not in names[start : t + 1] and (ended or "refund" in rest),
                 )
             else:
                 assert log.time_us is not None
                 to = end - 1 if text == "remaining_time" else t + 1
-                scored = to < end
+                scored = to < end and (ended or text == "time_to_next")
                 value = (log.time_us[to] - log.time_us[t]) / 86_400e6 if scored else None
             values.append(value)
             mask.append(scored)
@@ -78,9 +102,12 @@ def test_every_registered_task_is_tested() -> None:
     assert {text.partition(":")[0] for text in TEXTS} == set(TASKS)
 
 
+@pytest.mark.parametrize("every_end_is_known", [True, False])
 @pytest.mark.parametrize("text", TEXTS)
-def test_targets_equal_the_definition(text: str) -> None:
+def test_targets_equal_the_definition(text: str, every_end_is_known: bool) -> None:
     log = a_log()
+    if not every_end_is_known:
+        log = replace(log, ended=np.random.default_rng(5).random(log.cases) < 0.5)
     task = parse(text).fit(log)
     targets = task.targets(log)
     values, mask = by_hand(text, log)
@@ -128,22 +155,56 @@ def test_empty_cases_and_empty_logs_have_no_targets(text: str) -> None:
     assert len(task.targets(log.select([])).values) == 0
 
 
+@pytest.mark.parametrize("drifts", [False, True])
 @pytest.mark.parametrize("text", TEXTS)
-def test_floors_travel_and_judge_what_is_scored(text: str) -> None:
-    log = a_log()
+def test_floors_travel_and_judge_what_is_scored(text: str, drifts: bool) -> None:
+    log = drifting() if drifts else a_log()
     task = parse(text).fit(log)
     other = a_log(seed=1)
     targets = task.targets(other)
     floors = fit_floors(task, log.select(range(40)), log.select(range(40, 60)))
+    assert (len(floors.compared) == 2) >= drifts
     arrays = {name: array.copy() for name, array in floors.to_arrays().items()}
     read = floors_from(json.loads(json.dumps(floors.to_json())), arrays)
     judged, again = floors.judge(other, targets), read.judge(other, targets)
     assert tuple(judged) == floors.names
-    assert floors.best in floors.names
+    assert set(floors.compared) <= set(floors.names)
+    assert read.compared == floors.compared
+    assert read.description == floors.description
     for name in floors.names:
         assert len(judged[name].case) == int(targets.mask.sum())
         for field in judged[name].__dataclass_fields__:
             np.testing.assert_array_equal(getattr(judged[name], field), getattr(again[name], field))
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_what_comes_after_a_cut_changes_no_target(text: str) -> None:
+    """Where a cut case is scored, its answer is the one it has when it is whole."""
+    log = a_log()
+    task = parse(text).fit(log)
+    kept = log.position_of_event() < 3
+    cut = log.keep(kept)
+    assert cut.ended is not None
+    assert 0 < cut.ended.sum() < cut.cases
+    found, whole = task.targets(cut), task.targets(log)
+    values, mask = whole.values[kept], whole.mask[kept]
+    assert not (found.mask & ~mask).any()
+    np.testing.assert_array_equal(found.values[found.mask], values[found.mask])
+    ended = np.repeat(cut.ended, cut.lengths)
+    np.testing.assert_array_equal(found.mask[ended], mask[ended])
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_an_outcome_of_an_open_case_is_no_class_to_learn(text: str) -> None:
+    log = a_log()
+    none = replace(log, ended=np.zeros(log.cases, dtype=bool))
+    task = parse(text).fit(log)
+    if text.startswith(("outcome", "remaining_time")):
+        assert not task.targets(none).mask.any()
+        with pytest.raises(DataError):
+            parse(text).fit(none)
+    else:
+        assert task.targets(none).mask.any()
 
 
 @pytest.mark.parametrize("text", TEXTS)

@@ -98,7 +98,7 @@ def save(artifact: Artifact, folder: Path) -> None:
 
 def load(folder: Path) -> Artifact:
     """Read and check an artifact; ArtifactError when it is foreign, unfinished or damaged."""
-    _check(folder)
+    promised = _check(folder)
     artifact = Artifact(
         spec=ModelSpec.from_json(read_json(folder / "spec.json")),
         weights=_read_arrays(folder / "weights.safetensors"),
@@ -108,17 +108,26 @@ def load(folder: Path) -> Artifact:
         card=read_bytes(folder / "MODEL_CARD.md", 1 << 24).decode("utf-8", "replace"),
     )
     for name, array in artifact.weights.items():
-        if array.dtype != np.float32 or not np.isfinite(array).all():
+        wrong = int((~np.isfinite(array)).sum())
+        if array.dtype != np.float32 or wrong:
             raise ArtifactError(
-                f"{folder}: weight {name} {list(array.shape)} is {array.dtype} "
-                "or holds NaN or infinite values.",
+                f"{folder}: weight {name} {list(array.shape)} is of type {array.dtype} "
+                f"and holds {wrong} NaN or infinite values.",
                 "Every weight must be a finite float32 number.",
                 "Fit the model again.",
             )
+    if artifact.fingerprint != promised:
+        raise ArtifactError(
+            f"{folder} holds a model with fingerprint {artifact.fingerprint[:12]}; its manifest "
+            f"says {str(promised)[:12]}.",
+            "spec.json and the weights together make the fingerprint.",
+            "One of them was changed: restore the folder from a copy, or fit the model again.",
+        )
     return artifact
 
 
-def _check(folder: Path) -> None:
+def _check(folder: Path) -> object:
+    """Check the manifest and every file's checksum; return the fingerprint that it promises."""
     if not folder.is_dir():
         what = "is a file" if folder.exists() else "does not exist"
         raise ArtifactError(
@@ -161,6 +170,7 @@ def _check(folder: Path) -> None:
                 "The manifest holds the checksum of every file.",
                 "Restore the folder from a copy, or fit the model again.",
             )
+    return manifest.get("fingerprint")
 
 
 def _read_arrays(path: Path) -> Arrays:

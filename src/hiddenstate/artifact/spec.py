@@ -102,7 +102,7 @@ class ModelSpec:
                 "Use the version of hiddenstate that wrote it, or fit the model again.",
             )
         try:
-            return ModelSpec(
+            spec = ModelSpec(
                 schema=Schema.from_json(value["schema"]),
                 embeddings=tuple(int(size) for size in value["embeddings"]),
                 layers=tuple(
@@ -127,3 +127,13 @@ class ModelSpec:
                 "It must hold schema, embeddings, layers and heads.",
                 "Restore spec.json from a copy, or fit the model again.",
             ) from None
+        inputs = len(spec.schema.vocabularies)
+        if len(spec.embeddings) != inputs or not spec.layers or not spec.heads:
+            raise ArtifactError(
+                f"The specification has {len(spec.embeddings)} embeddings, {len(spec.layers)} "
+                f"layers and {len(spec.heads)} heads.",
+                f"An embedding for each of the {inputs} categorical inputs was expected, and at "
+                "least one layer and one head.",
+                "Restore spec.json from a copy, or fit the model again.",
+            )
+        return spec

@@ -21,6 +21,7 @@ SHOWN = 12
 def check(
     source: s.Source,
     json: s.Json = False,
+    quiet: s.Quiet = False,  # noqa: ARG001 - every command has it, and this one never remarks
     case: s.Case = None,
     activity: s.Activity = None,
     timestamp: s.Timestamp = None,
@@ -116,13 +117,14 @@ def simulate(
     tickets: Annotated[int, typer.Option(help="Number of tickets.", min=1)] = 4000,
     seed: Annotated[int, typer.Option("--seed", help="The same seed gives the same log.")] = 0,
     overwrite: s.Overwrite = False,
+    json: s.Json = False,
     quiet: s.Quiet = False,
 ) -> None:
     """Make a log of support tickets by a process whose exact probabilities are known.
 
     [bold]Example:[/bold]  hiddenstate data simulate --out tickets.csv --tickets 2000
     """
-    from hiddenstate.cli.output import note
+    from hiddenstate.cli.output import note, print_json
     from hiddenstate.job.demo import write_log
     from hiddenstate.job.tables import refuse_existing
     from hiddenstate.tasks import simulator
@@ -131,3 +133,5 @@ def simulate(
     log = simulator.simulate(tickets, seed)
     write_log(log, out)
     note(f"{log.cases:,} tickets with {log.events:,} events are in {out}", quiet)
+    if json:
+        print_json({"tickets": log.cases, "events": log.events, "out": str(out)})

@@ -29,8 +29,8 @@ def evaluate(
 ) -> None:
     """Score a model on finished cases, with intervals and next to its floors.
 
-    The file is read with the columns and settings of the fit; the floors (most frequent, n-gram,
-    median) come with the model.
+    The file is read with the columns and settings of the fit; the floors (most
+    frequent, n-gram, median) come with the model.
 
     [bold]Example:[/bold]  hiddenstate evaluate runs/tickets held_back.csv
     """

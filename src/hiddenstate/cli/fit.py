@@ -20,7 +20,7 @@ def fit(
             "-t",
             metavar="TASK",
             help="next_event (the default), remaining_time, time_to_next, occurs:ACTIVITY or "
-            "outcome:COLUMN; may be given several times.",
+            "outcome:column=COLUMN; may be given several times.",
         ),
     ] = None,
     recipe: Annotated[
@@ -70,8 +70,8 @@ def fit(
 ) -> None:
     """Fit a model to a log of event histories and score it on the last cases.
 
-    Columns are found by their names, or given. The score on held-back cases stands beside what
-    guessing and an n-gram reach.
+    Columns are found by their names, or given. The score on held-back cases
+    stands beside what guessing and an n-gram reach.
 
     [bold]Example:[/bold]  hiddenstate fit tickets.csv --out runs/tickets
     """

@@ -42,19 +42,29 @@ def root(
 def main() -> None:
     """Run the command line; errors of the user's making end in words and an exit code."""
     try:
-        app()
+        app(prog_name="hiddenstate")
     except HiddenstateError as problem:
-        typer.echo(f"Error: {problem}", err=True)
+        typer.echo(f"Error: {problem.wrong}\n{problem.expected}\n{problem.remedy}", err=True)
         sys.exit(problem.exit_code)
     except BrokenPipeError:
         sys.stderr.close()
+        sys.exit(1)
+    except OSError as problem:
+        typer.echo(
+            f"Error: {f'{problem.filename}: ' * bool(problem.filename)}"
+            f"{problem.strerror or problem}.\n"
+            "It had to be read or written.\n"
+            "Check the path, its rights and the space that is left.",
+            err=True,
+        )
         sys.exit(1)
     except ModuleNotFoundError as problem:
         if problem.name not in ("torch", "polars", "pydantic", "tomli_w"):
             raise
         typer.echo(
-            f"Error: {problem.name} is not installed. This command trains models or reads files, "
-            "which needs hiddenstate's [train] extra. Install it: pip install 'hiddenstate[train]'",
+            f"Error: {problem.name} is not installed.\n"
+            "This command trains models or reads files, which needs hiddenstate's [train] extra.\n"
+            "Install it: pip install 'hiddenstate[train]'",
             err=True,
         )
         sys.exit(1)

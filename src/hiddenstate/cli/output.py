@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from rich import box
@@ -12,12 +13,16 @@ from rich.console import Console
 from rich.table import Table
 
 NOTES = Console(stderr=True, highlight=False, soft_wrap=True)
-RESULTS = Console(highlight=False, soft_wrap=True)
+# A file has no edge at which the cells of a table would have to be folded.
+RESULTS = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 1000)
 
 
 def print_json(value: Mapping[str, Any]) -> None:
-    """Print one JSON object to stdout."""
-    sys.stdout.write(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    """Print one JSON object to stdout, times as ISO 8601."""
+    text = json.dumps(
+        value, indent=1, ensure_ascii=False, allow_nan=False, default=datetime.isoformat
+    )
+    sys.stdout.write(text + "\n")
 
 
 def note(text: str, quiet: bool = False) -> None:
@@ -34,6 +39,7 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> 
         title_style="bold",
         box=box.SIMPLE,
         pad_edge=False,
+        show_header=any(columns),
     )
     for index, column in enumerate(columns):
         grid.add_column(column, justify="left" if index == 0 else "right", overflow="fold")

@@ -34,8 +34,8 @@ def predict(
 ) -> None:
     """Predict what comes next for every case in a file, from its events so far.
 
-    Each row holds the case, its last event, the most probable answer with its probability, and
-    the probability of every other answer.
+    Each row holds the case, its last event, the most probable answer with its
+    probability, and the probability of every other answer.
 
     [bold]Example:[/bold]  hiddenstate predict runs/tickets open_cases.csv --out predictions.parquet
     """

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rich.markup import escape
 
 from hiddenstate.cli.output import RESULTS, note, print_json, table
-from hiddenstate.job.card import NAMES
+from hiddenstate.job.card import FLOORS, NAMES, sentences
 
 if TYPE_CHECKING:
     import polars
@@ -18,13 +18,6 @@ if TYPE_CHECKING:
     from hiddenstate.job.model import Model
 
 SHOWN_PREDICTIONS = 20
-COLUMNS = {
-    "most_frequent": "most frequent",
-    "last_activity": "by last event",
-    "ngram": "n-gram",
-    "median": "median",
-    "median_per_activity": "median by event",
-}
 
 
 def show_fit(model: Model, out: Path, *, json: bool, quiet: bool) -> None:
@@ -51,7 +44,7 @@ def show_scores(result: Mapping[str, Any], *, by_length: bool = True) -> None:
     part = f"{result['part']} part: " if "part" in result else ""
     for name, task in result["tasks"].items():
         title = f"{name}, {part}{result['cases']:,} cases, {result['events']:,} events"
-        shown = {COLUMNS[floor]: scores for floor, scores in task["floors"].items()}
+        shown = {FLOORS[floor]: scores for floor, scores in task["floors"].items()}
         if "ceiling" in task:
             shown["ceiling"] = task["ceiling"]
         shown["model"] = task["model"]
@@ -74,8 +67,8 @@ def show_scores(result: Mapping[str, Any], *, by_length: bool = True) -> None:
             table(
                 "by events seen so far", ["events", "scored", *(NAMES[m] for m in first)], buckets
             )
-        for verdict in task["verdicts"].values():
-            RESULTS.print(verdict["sentence"], markup=False)
+        for sentence in (*sentences(task), f"Floors: {task['floors_description']}."):
+            RESULTS.print(sentence, markup=False)
 
 
 def show_predictions(predictions: polars.DataFrame) -> None:

@@ -42,9 +42,7 @@ NoTimestamp = Annotated[
 TimeFormat = Annotated[
     str | None, _flag("--time-format", "As in strptime: '%d.%m.%Y %H:%M'.", _READING, "FORMAT")
 ]
-Format = Annotated[
-    str | None, _flag("--format", "csv, parquet, jsonl, xes or traces.", _READING, "NAME")
-]
+Format = Annotated[str | None, _flag("--format", "csv, parquet, jsonl or xes.", _READING, "NAME")]
 Delimiter = Annotated[str | None, _flag("--delimiter", "Of a CSV file.", _READING, "CHAR")]
 Encoding = Annotated[str | None, _flag("--encoding", "Of a text file.", _READING, "NAME")]
 AllowBadRows = Annotated[

@@ -146,8 +146,7 @@ def _of_leaks(log: EventLog) -> Iterator[Finding]:
             leak.column,
             leak.evidence,
             f"{leak.reason}, so it was probably written down afterwards",
-            f"leave it out with --exclude {leak.column!r}, or keep it knowingly with "
-            f"--allow-leak {leak.column!r}",
+            f"leave it out with --exclude {leak.column!r}, or keep it knowingly with --allow-leaks",
         )
 
 
@@ -169,7 +168,7 @@ def _of_report(report: ReadReport) -> Iterator[Finding]:
             name,
             f"the column is no input: {reason}",
             "such a column cannot help a model, or would mislead it",
-            "name it with --categorical or --numeric if it should be one",
+            "in Python, categorical= and numeric= name columns that are to be inputs all the same",
         )
 
 

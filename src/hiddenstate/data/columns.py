@@ -72,9 +72,9 @@ class Column:
         forced: the kind that the caller asked for.
         """
         labels = len(self.labels) if self.labels is not None else None
-        if not self.filled:
+        if not self.filled and forced is None:
             return "dropped", "it is empty"
-        if labels == 1 and self.filled == events:
+        if labels == 1 and self.filled == events and forced is None:
             return "dropped", "it has the same value everywhere"
         numeric = self.has_numbers and self._unparsed <= UNPARSED_SHARE * self.filled
         few = labels is not None and labels <= 2

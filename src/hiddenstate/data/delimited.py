@@ -177,9 +177,11 @@ def _header(records: _Records, delimiter: str, options: Options, path: Path) -> 
         )
     if len(names) == 1:
         raise DataError(
-            f"{path} has one column only: {names[0]!r}.",
-            f"Fields were expected to be divided by one of {' '.join(map(repr, DELIMITERS))}.",
-            "Give the delimiter with --delimiter.",
+            f"{path} has one column only: {names[0][:60]!r}.",
+            f"Fields were expected to be divided by {options.delimiter!r}, as asked."
+            if options.delimiter
+            else f"Fields were expected to be divided by one of {' '.join(map(repr, DELIMITERS))}.",
+            f"{'Correct' if options.delimiter else 'Give'} --delimiter.",
         )
     return [name or f"unnamed column {place}" for place, name in enumerate(names, 1)]
 
@@ -197,7 +199,7 @@ def _unclosed(path: Path, row: int) -> DataError:
     return DataError(
         f"A quote that opens in or after row {row} of {path} is never closed.",
         "A field that begins with a quote must end with one.",
-        "Mend the row, or read with --quote '' if quotes are ordinary characters here.",
+        "Mend the row; in Python, quote='' reads quotes as ordinary characters.",
     )
 
 
@@ -205,5 +207,5 @@ def _unparsed(path: Path, row: int, reason: str) -> DataError:
     return DataError(
         f"{path} cannot be parsed from row {row} on: {reason}.",
         "Records were expected one a line, with quotes around a whole field only.",
-        "Mend the rows, or read with --quote '' if quotes are ordinary characters here.",
+        "Mend the rows; in Python, quote='' reads quotes as ordinary characters.",
     )

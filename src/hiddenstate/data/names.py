@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 
 from hiddenstate.errors import DataError, nearest
@@ -45,16 +45,18 @@ def plain(name: str) -> str:
     return re.sub(r"[\W_]+", "", name).lower()
 
 
-def find(role: str, columns: Sequence[str], given: str | None) -> str | None:
-    """Return the column of a role, None where no known name is there.
+def find(
+    role: str, columns: Sequence[str], given: str | None, taken: Container[str] = ()
+) -> str | None:
+    """Return the column of a role that is not taken, None where no known name is there.
 
     Raises DataError where a given name is not there.
     """
-    by_plain = {plain(name): name for name in reversed(columns)}
+    by_plain = {plain(name): name for name in reversed(columns) if name not in taken}
     if given is None:
         hits = (by_plain.get(plain(name)) for name in KNOWN[role])
         return next((name for name in hits if name is not None), None)
-    if given in columns:
+    if given in by_plain.values():
         return given
     if plain(given) in by_plain:
         return by_plain[plain(given)]
@@ -78,8 +80,7 @@ def roles(
     wanted = ("case", "activity", "timestamp") if with_times else ("case", "activity")
     found: dict[str, str] = {}
     for role in wanted:
-        rest = [name for name in columns if name not in found.values()]
-        name = find(role, rest, given[role])
+        name = find(role, columns, given[role], found.values())
         if name is None:
             by_order = " (or --no-timestamp to take the order of the file)"
             raise DataError(

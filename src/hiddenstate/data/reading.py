@@ -22,6 +22,15 @@ from hiddenstate.errors import DataError, nearest
 from hiddenstate.schema.log import Categorical, EventLog, Int64
 
 MOST_BAD_SHARE = 0.05
+# Flags that, set wrong, make good rows look bad.
+CAUSES = {
+    "bad_fields": ("--delimiter",),
+    "bad_record": ("--format",),
+    "bad_time": ("--timestamp", "--time-format"),
+    "no_time": ("--timestamp",),
+    "no_case": ("--case",),
+    "no_activity": ("--activity",),
+}
 
 
 class Reading:
@@ -202,18 +211,16 @@ class Reading:
     def _kinds(self) -> dict[str, str]:
         options = self.options
         known = [*self.columns, *self.dropped]
-        for name in (
-            *(options.attributes or ()),
-            *options.exclude,
-            *options.categorical,
-            *options.numeric,
-        ):
-            if name not in known:
-                raise DataError(
-                    f"There is no attribute {name!r}.{nearest(name, known)}",
-                    f"The attributes are: {', '.join(known) or 'none'}.",
-                    "Name one of them.",
-                )
+        asked = (options.attributes or (), options.exclude, options.categorical, options.numeric)
+        absent = [name for name in dict.fromkeys(chain(*asked)) if name not in known]
+        if absent:
+            raise DataError(
+                f"{', '.join(self.faults.sources)} has no column {', '.join(absent)}."
+                + nearest(absent[0], known),
+                "It was asked for, or the model was fitted with it; besides the case, activity "
+                f"and time there are: {', '.join(known) or 'none'}.",
+                "Add the column to the file, or correct its name.",
+            )
         kinds = {}
         for name, column in self.columns.items():
             forced = "numeric" if name in options.numeric else None
@@ -280,9 +287,13 @@ class Reading:
         if self.options.allow_bad_rows or lost <= share * rows:
             return
         repairs = [repair for repair in self.faults.repairs() if repair.code in DROPPING]
+        flags = list(dict.fromkeys(flag for repair in repairs for flag in CAUSES[repair.code]))
+        form = self.options.time_format
         raise DataError(
-            f"{lost} of {rows} rows are bad. " + " ".join(repair.sentence for repair in repairs),
-            f"At most {MOST_BAD_SHARE:.0%} of the rows may be unreadable.",
-            "Mend the rows, correct the options (--timestamp, --time-format, --delimiter), or "
-            "leave them out with --allow-bad-rows.",
+            f"{', '.join(self.faults.sources)}: {lost} of {rows} rows cannot be used. "
+            + " ".join(repair.sentence for repair in repairs),
+            f"At most {MOST_BAD_SHARE:.0%} of the rows may be unreadable"
+            + (f"; times were read by --time-format {form!r}." if form else "."),
+            f"Mend the rows, correct {' and '.join(flags)}, or go on without them by "
+            "--allow-bad-rows.",
         )

@@ -46,7 +46,14 @@ def open_source(source: Any, options: Options) -> tuple[list[str], str, list[Ope
     if isinstance(source, pl.DataFrame):
         frame = source
         return ["frame"], "frame", [lambda faults: frame_blocks(frame, faults)]
-    paths = [Path(source)] if isinstance(source, str | Path) else [Path(p) for p in source]
+    paths = [source] if isinstance(source, str | Path) else source
+    if not isinstance(paths, list | tuple) or not all(isinstance(p, str | Path) for p in paths):
+        raise UsageError(
+            f"A log cannot be read from {type(source).__name__} {str(source)[:60]!r}.",
+            "A path, a list of paths, or a polars or pandas frame was expected.",
+            "Give one of them.",
+        )
+    paths = [Path(path) for path in paths]
     if not paths:
         raise UsageError("No file was given.", "At least one was expected.", "Name a file.")
     forms = [_format(path, options.format) for path in paths]
@@ -67,6 +74,12 @@ def _format(path: Path, given: str | None) -> str:
         )
     suffixes = [suffix.lower() for suffix in path.suffixes if suffix.lower() != ".gz"]
     found = given or SUFFIXES.get(suffixes[-1] if suffixes else "")
+    if found is None and not path.is_file():
+        raise DataError(
+            f"{path} {'is a folder' if path.is_dir() else 'does not exist'}.",
+            "A file with an event log was expected.",
+            "Check the path.",
+        )
     if found is None:
         raise DataError(
             f"The kind of file of {path} is not known from its name.",

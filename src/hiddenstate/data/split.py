@@ -106,9 +106,9 @@ def by_time(
     trained = log.cases - tested - validated
     if trained < 1:
         raise DataError(
-            f"The log has {log.cases} cases.",
+            f"The log has {log.cases} case{'s' * (log.cases != 1)}.",
             "Training, validation and test each need at least one case.",
-            "Give more cases.",
+            "Give a longer log, or name with --case the column that tells its cases apart.",
         )
     train, valid, last = np.split(np.arange(log.cases), [trained, trained + validated])
     order = "start" if log.time_us is not None else "place in the file"

@@ -60,6 +60,7 @@ def utf8_chunks(path: Path, encoding: str) -> Iterator[bytes]:
         while chunk := read_chunk(file, path):
             if offset == 0 and decoder is None:
                 _refuse_utf16(chunk, path)
+                _refuse_binary(chunk, path)
                 chunk = chunk.removeprefix(codecs.BOM_UTF8)
             try:
                 yield decoder.decode(chunk).encode() if decoder else chunk
@@ -101,6 +102,16 @@ def read_chunk(file: IO[bytes], path: Path) -> bytes:
             "It begins as a gzip file does, and must decompress to its end.",
             "Copy or export the file again.",
         ) from None
+
+
+def _refuse_binary(chunk: bytes, path: Path) -> None:
+    if b"\0" in chunk[:4096]:
+        zipped = " It begins as an Excel file or another zip archive does."
+        raise DataError(
+            f"{path} is no text: it has zero bytes.{zipped * chunk.startswith(b'PK')}",
+            "CSV and JSON lines are text files.",
+            "Export the log as CSV, or say with --format what it is.",
+        )
 
 
 def _refuse_utf16(chunk: bytes, path: Path) -> None:

@@ -16,6 +16,15 @@ NAMES = {
     "mae_days": "mean absolute error (days)",
     "median_error_days": "median absolute error (days)",
 }
+FLOORS = {
+    "most_frequent": "most frequent",
+    "last_activity": "by last event",
+    "ngram": "n-gram",
+    "recent_ngram": "recent n-gram",
+    "median": "median",
+    "median_per_activity": "median by event",
+    "recent_median_per_activity": "recent median",
+}
 
 
 def model_card(spec: ModelSpec, fingerprint: str, metrics: Mapping[str, Any]) -> str:
@@ -47,7 +56,8 @@ def model_card(spec: ModelSpec, fingerprint: str, metrics: Mapping[str, Any]) ->
     ]
     for name, task in scores["tasks"].items():
         lines += ["", f"### {name}", "", *_score_table(task), ""]
-        lines += [verdict["sentence"] for verdict in task["verdicts"].values()]
+        lines += [f"- {sentence}" for sentence in sentences(task)]
+        lines += [f"- Floors: {task['floors_description']}."]
     lines += [
         "",
         "Intervals are 95 % bootstrap intervals over cases.",
@@ -63,6 +73,15 @@ def model_card(spec: ModelSpec, fingerprint: str, metrics: Mapping[str, Any]) ->
         "",
     ]
     return "\n".join(lines)
+
+
+def sentences(task: Mapping[str, Any]) -> list[str]:
+    """Return what the scores of one task say in words: a sentence for each floor and metric."""
+    return [
+        verdict["sentence"]
+        for by_metric in task["verdicts"].values()
+        for verdict in by_metric.values()
+    ]
 
 
 def _question(task: str) -> str:
@@ -101,5 +120,5 @@ def _score_table(task: Mapping[str, Any]) -> list[str]:
         for metric in metrics:
             value = scores["metrics"][metric]
             cells.append(f"{value['value']:.3f} ({value['low']:.3f}-{value['high']:.3f})")
-        lines.append(f"| {name.replace('_', ' ')} | " + " | ".join(cells) + " |")
+        lines.append(f"| {FLOORS.get(name, name)} | " + " | ".join(cells) + " |")
     return lines

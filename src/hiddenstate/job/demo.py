@@ -16,7 +16,7 @@ from hiddenstate.job.tables import write_table
 from hiddenstate.schema import EventLog
 from hiddenstate.tasks import Judged, Task, simulator
 
-TICKETS = 3000
+TICKETS = 4000
 OPEN_TICKETS = 3
 OPEN_AFTER = 0.8
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from hiddenstate import tasks
+from hiddenstate.job.card import FLOORS
 from hiddenstate.runtime import Model as Runtime
 from hiddenstate.schema import EventLog
 from hiddenstate.tasks import Floors, Judged, Task
@@ -19,7 +20,6 @@ METRICS: dict[Kind, tuple[Metric, ...]] = {
     "classes": ("accuracy", "log_loss"),
     "number": ("mae_days",),
 }
-IN_WORDS = {"ngram": "n-gram", "median_per_activity": "median per activity"}
 
 
 def evaluate_log(
@@ -34,7 +34,7 @@ def evaluate_log(
     """Return the scores of every task, its floors' scores and the verdicts, as JSON values.
 
     The scores of the first task stand at the top as well: accuracy, log_loss (or mae_days), each
-    with its 95 % interval, and the floors.
+    with its 95 % interval, and the floors. Verdicts go by floor and metric.
     """
     heads = [tasks.from_json(head.task) for head in runtime.spec.heads]
     judges = [tasks.judge(task, log) for task in heads]
@@ -62,19 +62,22 @@ def _scores(
     task: Task, log: EventLog, judged: Judged, floors: Floors, bootstrap: int, seed: int
 ) -> Json:
     floored = floors.judge(log, task.targets(log))
-    verdicts = {
-        metric: tasks.compare(
-            judged, floored[floors.best], metric, IN_WORDS[floors.best], bootstrap, seed
-        ).to_json()
-        for metric in METRICS[task.kind]
-    }
+
+    def verdict(floor: str, metric: Metric) -> Json:
+        other, name = floored[floor], FLOORS[floor]
+        return tasks.compare(judged, other, metric, name, bootstrap, seed).to_json()
+
     return {
         "kind": task.kind,
         "model": tasks.score(judged, bootstrap, seed).to_json(),
         "floors": {
             name: tasks.score(each, bootstrap, seed).to_json() for name, each in floored.items()
         },
-        "verdicts": verdicts,
+        "floors_description": floors.description,
+        "verdicts": {
+            floor: {metric: verdict(floor, metric) for metric in METRICS[task.kind]}
+            for floor in floors.compared
+        },
     }
 
 
@@ -88,5 +91,8 @@ def _headline(scores: Json, metrics: tuple[str, ...]) -> Json:
         name: {metric: floor["metrics"][metric]["value"] for metric in metrics}
         for name, floor in scores["floors"].items()
     }
-    top["verdicts"] = {name: verdict["verdict"] for name, verdict in scores["verdicts"].items()}
+    top["verdicts"] = {
+        floor: {metric: verdict["verdict"] for metric, verdict in by_metric.items()}
+        for floor, by_metric in scores["verdicts"].items()
+    }
     return top

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from hiddenstate import artifact as artifacts
@@ -23,6 +24,8 @@ from hiddenstate.schema import EventLog
 from hiddenstate.train import Feed, Progress, Recipe, read_recipe, recency_weights
 from hiddenstate.train import fit as train
 from hiddenstate.train.recipe import Train
+
+ONE_THREAD_BELOW = 192
 
 Observer = Callable[[Progress | str], None]
 
@@ -54,15 +57,17 @@ def fit(
     if folder is not None:
         folder.refuse_existing(overwrite=overwrite, resume=resume)
     prepared = prepare(source, chosen, observer)
+    model = _build(prepared, chosen)
     if folder is not None:
         folder.begin(chosen.to_toml(), resume=resume)
         folder.note_source(prepared.source, prepared.log, resume=resume)
         folder.note_split(prepared.parts)
     threads = torch.get_num_threads()
     try:
-        torch.set_num_threads(chosen.train.threads or threads)
+        narrow = chosen.model.hidden_size < ONE_THREAD_BELOW
+        torch.set_num_threads(chosen.train.threads or (1 if narrow else threads))
         with interruptible() as stopped:
-            model, epochs = _train(prepared, chosen, folder, resume, observer, stopped)
+            epochs = _train(model, prepared, chosen, folder, resume, observer, stopped)
             interrupted = stopped()
     finally:
         torch.set_num_threads(threads)
@@ -72,14 +77,8 @@ def fit(
     return Model(artifact)
 
 
-def _train(
-    prepared: Prepared,
-    recipe: Recipe,
-    folder: RunFolder | None,
-    resume: bool,
-    observer: Observer,
-    stopped: Callable[[], bool],
-) -> tuple[SequenceModel, list[Progress]]:
+def _build(prepared: Prepared, recipe: Recipe) -> SequenceModel:
+    """Build the model and try it on one case, so that it fails before anything is written."""
     settings = recipe.train
     torch.manual_seed(settings.seed)
     model = SequenceModel(
@@ -88,9 +87,30 @@ def _train(
             settings.dropout, settings.input_dropout, settings.variational, settings.dropconnect
         ),
         settings.kernel,
-        recipe.model.init,
+        recipe.model.init or ("orthogonal" if recipe.model.cell == "elman" else "chrono"),
         max(int(prepared.parts[0].lengths.max(initial=0)), 3),
     )
+    with torch.random.fork_rng(devices=[]):
+        model.losses(_feed(prepared, prepared.parts[0]).batch(np.arange(1)))
+    return model
+
+
+def _feed(prepared: Prepared, log: EventLog, recency: float = 0.0) -> Feed:
+    weights = recency_weights(log, recency)
+    return Feed(log, prepared.spec.schema, prepared.tasks, prepared.spec.heads, weights)
+
+
+def _train(
+    model: SequenceModel,
+    prepared: Prepared,
+    recipe: Recipe,
+    folder: RunFolder | None,
+    resume: bool,
+    observer: Observer,
+    stopped: Callable[[], bool],
+) -> list[Progress]:
+    """Train the model in place; return the report of every epoch."""
+    settings = recipe.train
     training, validation, _ = prepared.parts
     epochs: list[Progress] = []
 
@@ -99,8 +119,8 @@ def _train(
         for progress in train(
             model,
             recipe,
-            feed(log, recency_weights(log, recipe.recency)),
-            feed(judged, None) if judged is not None and judged.cases else None,
+            _feed(prepared, log, recipe.recency),
+            _feed(prepared, judged) if judged is not None and judged.cases else None,
             phase=phase,
             checkpoint_path=path,
             resume=resume and path is not None and path.exists(),
@@ -109,9 +129,6 @@ def _train(
             if progress.epoch_ended:
                 epochs.append(progress)
             tell(progress)
-
-    def feed(log: EventLog, weights: Any) -> Feed:
-        return Feed(log, prepared.spec.schema, prepared.tasks, prepared.spec.heads, weights)
 
     with observers(recipe, folder, observer) as tell:
         run("train", settings, training, validation)
@@ -124,7 +141,7 @@ def _train(
                 }
             )
             run("finish", gentle, prepared.both, None)
-    return model, epochs
+    return epochs
 
 
 def _finish(
@@ -185,12 +202,13 @@ def _summary(epochs: list[Progress]) -> dict[str, Any]:
     if not epochs:
         return {}
     searched = [each for each in epochs if each.phase == "train"]
+    finished = epochs[len(searched) :]
     last = searched[-1] if searched else epochs[-1]
     return {
         "epochs": last.epoch,
         "best_epoch": last.best_epoch,
         "best_loss": last.best_loss,
-        "finish_epochs": len(epochs) - len(searched),
-        "seconds": sum(part[-1].seconds for part in (searched, epochs[len(searched) :]) if part),
+        "finish_epochs": finished[-1].epoch if finished else 0,
+        "seconds": sum(part[-1].seconds for part in (searched, finished) if part),
         "kernels": list(last.kernels),
     }

@@ -73,11 +73,11 @@ class RunFolder:
 
     def begin(self, recipe: str, *, resume: bool) -> None:
         """Make the folder, empty unless resumed, and save the recipe."""
-        if not resume and self.path.exists():
+        if resume:
+            self._require_same("settings", (self.path / RECIPE).read_text(), recipe)
+        elif self.path.exists():
             shutil.rmtree(self.path)
         self.checkpoint("train").parent.mkdir(parents=True, exist_ok=True)
-        if resume:
-            self._require_same(RECIPE, (self.path / RECIPE).read_text(), recipe)
         write_atomically(self.path / RECIPE, recipe.encode())
 
     def note_source(self, name: str, log: EventLog, *, resume: bool) -> None:
@@ -90,7 +90,7 @@ class RunFolder:
         }
         before = self.path / SOURCE
         if resume and before.exists():
-            self._require_same(SOURCE, read_json(before).get("digest"), source["digest"])
+            self._require_same("events", _text(read_json(before)), _text(source))
         write_json(before, source)
 
     def note_split(self, parts: tuple[EventLog, EventLog, EventLog]) -> None:
@@ -102,24 +102,34 @@ class RunFolder:
         write_atomically(self.path / SPLIT, ("\n".join(lines) + "\n").encode())
 
     def note_epoch(self, report: Mapping[str, Any]) -> None:
-        """Save the report of an epoch; epochs that a resumed fit runs again are replaced."""
+        """Save the report of an epoch, unless a resumed fit tells it again."""
         path = self.path / HISTORY
         lines = path.read_text().splitlines() if path.exists() else []
-        earlier = [line for line in lines if _place(json.loads(line)) < _place(report)]
-        write_atomically(path, "\n".join([*earlier, json.dumps(report), ""]).encode())
+        if _place(report) not in (_place(json.loads(line)) for line in lines):
+            write_atomically(path, "\n".join([*lines, json.dumps(report), ""]).encode())
 
-    def _require_same(self, what: str, before: object, now: object) -> None:
+    def _require_same(self, what: str, before: str, now: str) -> None:
         if before != now:
+            then, new = before.splitlines(), now.splitlines()
             raise UsageError(
-                f"The run in {self.path} was begun with another {what}.",
+                f"The run in {self.path} was begun with other {what}; "
+                f"then: {_only_in(then, new)}; now: {_only_in(new, then)}.",
                 "--resume goes on with the same file, recipe and flags, so that the result is "
                 "that of an uninterrupted fit.",
                 f"Give the settings of {self.path / RECIPE}, or start anew with --overwrite.",
             )
 
 
-def _place(report: Mapping[str, Any]) -> tuple[bool, int]:
-    return report["phase"] == "finish", report["epoch"]
+def _only_in(lines: list[str], others: list[str]) -> str:
+    return ", ".join(line for line in lines if line not in others) or "not set"
+
+
+def _text(source: Mapping[str, Any]) -> str:
+    return "\n".join(f"{name} {source.get(name)!s:.12}" for name in ("cases", "events", "digest"))
+
+
+def _place(report: Mapping[str, Any]) -> tuple[str, int]:
+    return report["phase"], report["epoch"]
 
 
 def digest(log: EventLog) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from hiddenstate import artifact as artifacts
 from hiddenstate.artifact import Artifact
-from hiddenstate.errors import DataError
+from hiddenstate.errors import ArtifactError
 from hiddenstate.job.evaluate import Ceiling, evaluate_log
 from hiddenstate.runtime import Model as Runtime
 from hiddenstate.schema import EventLog
@@ -39,6 +39,7 @@ class Model:
         """Wrap an artifact."""
         self.artifact = artifact
         self.runtime = Runtime(artifact)
+        self._reading = dict(artifact.metrics["reading"])
         self._floors = {
             head.name: floors_from(
                 artifact.floors[head.name],
@@ -61,9 +62,12 @@ class Model:
         """Scores on the held-back cases of the fit, beside their floors."""
         return self.artifact.metrics
 
-    def read(self, source: Any, observer: Remark = silent, **reading: Any) -> EventLog:
+    def read(
+        self, source: Any, observer: Remark = silent, *, answers: bool = True, **reading: Any
+    ) -> EventLog:
         """Read a source as the fit did; tell repairs and unknown labels.
 
+        answers: whether the columns with the outcomes must be there, as they must for scores
         reading: fields of `data.Options` that differ from the fit's, such as case="ticket"
         """
         schema = self.artifact.spec.schema
@@ -73,7 +77,7 @@ class Model:
             from hiddenstate import data
 
             inputs = [*list(schema.vocabularies)[1:], *schema.scalers]
-            wanted = dict.fromkeys((*inputs, *self._answers()))
+            wanted = dict.fromkeys((*inputs, *(self._answers() if answers else ())))
             settings = {
                 "case": schema.case,
                 "activity": schema.activity,
@@ -81,7 +85,7 @@ class Model:
                 "attributes": list(wanted),
                 "categorical": [name for name in wanted if name not in schema.scalers],
                 "numeric": list(schema.scalers),
-                **self.artifact.metrics["reading"],
+                **self._reading,
             }
             changed = {name: value for name, value in reading.items() if value is not None}
             log, report = data.read(source, **{**settings, **changed})
@@ -90,8 +94,8 @@ class Model:
         for column, labels in schema.unknowns(log).items():
             shown = ", ".join(f"{name!r} ({count})" for name, count in list(labels.items())[:5])
             observer(
-                f"{sum(labels.values())} events have a {column} that the model never saw and "
-                f"takes as unknown: {shown}{', ...' if len(labels) > 5 else ''}"
+                f"{sum(labels.values())} events have a value of {column} that the model never saw "
+                f"and takes as unknown: {shown}{', ...' if len(labels) > 5 else ''}"
             )
         return log
 
@@ -122,7 +126,7 @@ class Model:
         """Predict after the last event of every case (or after every event); a row for each."""
         from hiddenstate.job.tables import prediction_table
 
-        log = self.read(source, observer, **reading)
+        log = self.read(source, observer, answers=False, **reading)
         return prediction_table(self.runtime, log, every_step=every_step)
 
     def _answers(self) -> tuple[str, ...]:
@@ -140,9 +144,10 @@ def load(folder: str | Path) -> Model:
     artifact = artifacts.load(Path(folder))
     try:
         return Model(artifact)
-    except KeyError as problem:
-        raise DataError(
-            f"{folder}/floors.json lacks {problem}.",
-            "Every task has its floors.",
+    except (KeyError, TypeError, ValueError, AttributeError) as problem:
+        raise ArtifactError(
+            f"{folder}: floors.json, floors.safetensors or metrics.json is not whole "
+            f"({type(problem).__name__}: {problem}).",
+            "They hold the floors of every task and how the log was read.",
             "Restore the folder from a copy, or fit the model again.",
         ) from None

@@ -34,7 +34,8 @@ def observers(recipe: Recipe, folder: RunFolder | None, observer: Tell) -> Itera
             folder.note_epoch(progress.to_json())
         if progress.epoch_ended and board is not None:
             for name in SCALARS:
-                board.add_scalar(name, getattr(progress, name), progress.epoch)
+                if (value := getattr(progress, name)) is not None:
+                    board.add_scalar(f"{progress.phase}/{name}", value, progress.epoch)
 
     try:
         yield tell

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from hiddenstate import cells, data, tasks
 from hiddenstate.artifact import HeadSpec, LayerSpec, ModelSpec
-from hiddenstate.errors import DataError
+from hiddenstate.errors import DataError, UsageError, nearest
 from hiddenstate.schema import EventLog, Scaler, Schema
 from hiddenstate.tasks import Floors, Task
 from hiddenstate.train.recipe import Input, Model, Recipe, Split
@@ -47,6 +48,7 @@ class Prepared:
 def prepare(source: Any, recipe: Recipe, observer: Remark) -> Prepared:
     """Read, check, split; fit tasks, schema and floors on the training part; decide the spec."""
     wanted = [tasks.parse(text) for text in recipe.tasks]
+    _refuse_repeated([task.name for task in wanted])
     remarks: list[str] = []
 
     def tell(remark: str) -> None:
@@ -54,6 +56,7 @@ def prepare(source: Any, recipe: Recipe, observer: Remark) -> Prepared:
         observer(remark)
 
     log, split = _read(source, recipe, tell)
+    _refuse_unlearnable(log, recipe.input, tell)
     parts = split.parts(log)
     training = parts[0]
     if training.cases < LEAST_TRAINING_CASES:
@@ -63,6 +66,8 @@ def prepare(source: Any, recipe: Recipe, observer: Remark) -> Prepared:
             "Give a larger log, or smaller shares for validation and test.",
         )
     fitted = tuple(task.fit(training) for task in wanted)
+    for task in fitted:
+        _require_answers(task, parts[1], "validation")
     forbidden = {column for task in fitted for column in task.forbidden}
     if split.column is not None:
         forbidden.add(split.column)
@@ -71,7 +76,16 @@ def prepare(source: Any, recipe: Recipe, observer: Remark) -> Prepared:
     floors = tuple(tasks.fit_floors(task, training, parts[1]) for task in fitted)
     heads = tuple(_head(task, training) for task in fitted)
     spec = _spec(schema, heads, recipe.model, recipe.train.zoneout)
-    return Prepared(str(source), log, split, parts, fitted, floors, spec, tuple(remarks))
+    return Prepared(_called(source), log, split, parts, fitted, floors, spec, tuple(remarks))
+
+
+def _called(source: Any) -> str:
+    """What a source is called in the run folder and on the model card."""
+    if isinstance(source, str | Path):
+        return str(source)
+    if isinstance(source, list | tuple):
+        return ", ".join(map(str, source))
+    return f"a {type(source).__module__.partition('.')[0]} {type(source).__name__}"
 
 
 def _read(source: Any, recipe: Recipe, tell: Remark) -> tuple[EventLog, data.Split]:
@@ -98,6 +112,36 @@ def _read(source: Any, recipe: Recipe, tell: Remark) -> tuple[EventLog, data.Spl
     return log, split
 
 
+def _refuse_repeated(names: list[str]) -> None:
+    for name in names:
+        if names.count(name) > 1:
+            raise UsageError(
+                f"The task {name} is asked for {names.count(name)} times.",
+                "A model has one head for each task.",
+                "Name it once.",
+            )
+
+
+def _refuse_unlearnable(log: EventLog, recipe: Input, tell: Remark) -> None:
+    """Refuse a log without histories, and attributes that it has not; tell of a single activity."""
+    if log.cases and int(log.lengths.max()) <= 1:
+        raise DataError(
+            f"Every one of the {log.cases} cases has a single event.",
+            f"Events of one history share the value of the case column, here {log.case!r}.",
+            "Name the column that they share with --case.",
+        )
+    known = {*log.categorical, *log.numeric} - {log.activity}
+    for name in recipe.attributes or ():
+        if name not in known:
+            raise DataError(
+                f"There is no usable attribute {name!r}.{nearest(name, known)}",
+                f"The attributes are: {', '.join(sorted(known)) or 'none'}.",
+                "Correct --attributes; `hiddenstate data check` says why a column is left out.",
+            )
+    if len(np.unique(log.activities.codes)) == 1:
+        tell("All events have the same activity: what can be learnt is when and whether they come.")
+
+
 def options(recipe: Input) -> data.Options:
     """Return the reader's options for the recipe's input section."""
     return data.Options(
@@ -120,6 +164,17 @@ def _split(log: EventLog, recipe: Split) -> data.Split:
     return data.by_time(log, validation=recipe.validation, test=recipe.test, strict=recipe.strict)
 
 
+def _require_answers(task: Task, log: EventLog, part: str) -> None:
+    """Refuse a part that has cases and yet nothing that tells a good model from a bad one."""
+    if log.cases and not task.targets(log).learnable.any():
+        raise DataError(
+            f"None of the {log.cases} {part} cases has an answer to the task {task.name}.",
+            "The validation part decides when training stops, so it needs answers known in "
+            "training.",
+            "Use a larger --validation share, or leave --strict out if it cut the cases short.",
+        )
+
+
 def _schema(training: EventLog, recipe: Input, forbidden: set[str]) -> Schema:
     chosen = recipe.attributes
     return Schema.fit(
@@ -136,10 +191,10 @@ def _refuse_leaks(log: EventLog, recipe: Input, forbidden: set[str]) -> None:
         used &= set(recipe.attributes)
     leaks = [leak for leak in data.leaks(log) if leak.column in used - forbidden]
     if leaks and not recipe.allow_leaks:
-        listed = "; ".join(f"{leak.column}: {leak.reason}" for leak in leaks)
+        listed = ", ".join(f"{leak.column} ({leak.reason})" for leak in leaks)
         names = ",".join(leak.column for leak in leaks)
         raise DataError(
-            f"{len(leaks)} column(s) seem to give the answer away. {listed}.",
+            f"These columns seem to give the answer away: {listed}.",
             "An input must be known at the time of its event; a model that reads the future is "
             "right in tests and wrong in use.",
             f"Leave them out with --exclude {names}, or use them all the same with --allow-leaks.",

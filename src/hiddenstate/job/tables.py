@@ -20,8 +20,8 @@ def prediction_table(runtime: Runtime, log: EventLog, *, every_step: bool) -> po
     """Return a row for each case's last event, or for every event.
 
     Columns: case, events (seen so far), activity, time (where the log has times); for a class
-    task its name, `probability of` it and one column `p(class)` for each class; for a number
-    task its name with the unit.
+    task its name, NAME_probability and one column `p(class)` for each class; for a number task
+    NAME_days.
     """
     heads = runtime.spec.heads
     wanted = np.arange(log.events) if every_step else log.offsets[1:][log.lengths > 0] - 1
@@ -45,7 +45,7 @@ def prediction_table(runtime: Runtime, log: EventLog, *, every_step: bool) -> po
             continue
         best = answer.argmax(axis=1)
         columns[head.name] = np.array(head.classes)[best]
-        columns[f"{head.name} probability"] = np.exp(answer.max(axis=1))
+        columns[f"{head.name}_probability"] = np.exp(answer.max(axis=1))
         prefix = "p" if len(heads) == 1 else head.name
         for index, name in enumerate(head.classes):
             columns[f"{prefix}({name})"] = np.exp(answer[:, index])

@@ -111,14 +111,14 @@ class SequenceModel(nn.Module):
         h, state = self.stack(x, lengths, state, final_state)
         return tuple(head(h) for head in self.heads), state
 
-    def loss(self, batch: Batch, label_smoothing: float = 0.0) -> tuple[Tensor, float]:
-        """Return the sum over the heads of their mean losses, and the number of steps behind it.
+    def losses(self, batch: Batch, label_smoothing: float = 0.0) -> tuple[Tensor, Tensor]:
+        """Return each head's summed loss and the number of steps behind it, both [heads].
 
         Classes: cross entropy in nats. Numbers: absolute error in scaled units. With `weights`
-        [B] a step counts that much, while the mean is still taken over the number of steps.
+        [B] a step counts that much in the sum; the number of steps does not know of them.
         """
         outputs, _ = self(batch.codes, batch.numbers, batch.lengths, final_state=False)
-        total = torch.zeros(())
+        sums = []
         for head, output, target, mask in zip(
             self.spec.heads, outputs, batch.targets, batch.masks, strict=True
         ):
@@ -129,5 +129,5 @@ class SequenceModel(nn.Module):
                 )
             else:
                 summed = l1(output.squeeze(-1), target, weight, reduction="sum")
-            total = total + summed / mask.sum().clamp(min=1)
-        return total, float(batch.events)
+            sums.append(summed)
+        return torch.stack(sums), torch.stack([mask.sum() for mask in batch.masks])

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from hiddenstate.tasks.class_floors import ClassFloors
 from hiddenstate.tasks.compare import Metric, Verdict, compare
 from hiddenstate.tasks.durations import RemainingTime, TimeToNext
-from hiddenstate.tasks.floors import ClassFloors, Floors, NumberFloors, fit_floors, floors_from
+from hiddenstate.tasks.floors import Floors, fit_floors, floors_from
 from hiddenstate.tasks.judged import (
     ClassJudge,
     Judged,
@@ -14,6 +15,7 @@ from hiddenstate.tasks.judged import (
     judge,
 )
 from hiddenstate.tasks.next_event import END, NextEvent
+from hiddenstate.tasks.number_floors import NumberFloors
 from hiddenstate.tasks.outcome import Occurs, Outcome
 from hiddenstate.tasks.registry import TASKS, from_json, parse
 from hiddenstate.tasks.resampling import Score

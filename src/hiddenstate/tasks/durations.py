@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from hiddenstate.errors import DataError
 from hiddenstate.schema.log import EventLog
-from hiddenstate.tasks.task import DAY_US, Kind, Targets, Task, last_rows, times_us
+from hiddenstate.tasks.task import DAY_US, Kind, Targets, Task, known_ends, last_rows, times_us
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,10 @@ class Duration(Task):
 
 @dataclass(frozen=True)
 class RemainingTime(Duration):
-    """Days from this event to the last event of the case; 0 at the last one, which is scored."""
+    """Days from this event to the last event of the case; 0 at the last one, which is scored.
+
+    A case whose end is not known is not scored.
+    """
 
     type: ClassVar[str] = "remaining_time"
 
@@ -46,7 +49,7 @@ class RemainingTime(Duration):
         """Return the days from each event to its case's last."""
         times = times_us(log, self.name)
         ends = np.repeat(times[last_rows(log)], log.lengths[log.lengths > 0])
-        return Targets(_days(ends - times), np.ones(log.events, dtype=np.bool_))
+        return Targets(_days(ends - times), known_ends(log))
 
 
 @dataclass(frozen=True)

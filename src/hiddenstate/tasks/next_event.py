@@ -9,16 +9,25 @@ import numpy as np
 
 from hiddenstate.errors import DataError
 from hiddenstate.schema.log import EventLog
-from hiddenstate.tasks.task import Kind, Targets, Task, class_codes, last_rows, occurring
+from hiddenstate.tasks.task import (
+    Kind,
+    Targets,
+    Task,
+    class_codes,
+    known_ends,
+    last_rows,
+    occurring,
+)
 
 END = "<end>"
 
 
 @dataclass(frozen=True)
 class NextEvent(Task):
-    """The activity of the next event, or END at the last one; every step is scored.
+    """The activity of the next event, or END at the last one.
 
-    Classes are the activities of the training part, sorted by name, and END last.
+    Every step is scored but the last one of a case whose end is not known. Classes are the
+    activities of the training part, sorted by name, and END last.
     """
 
     kind: ClassVar[Kind] = "classes"
@@ -41,5 +50,8 @@ class NextEvent(Task):
         own = class_codes(log.activities.codes, log.activities.labels, self.classes)
         values = np.empty(log.events, dtype=np.int32)
         values[:-1] = own[1:]
-        values[last_rows(log)] = len(self.classes) - 1
-        return Targets(values, np.ones(log.events, dtype=np.bool_))
+        last = last_rows(log)
+        values[last] = len(self.classes) - 1
+        mask = np.ones(log.events, dtype=np.bool_)
+        mask[last] = known_ends(log)[last]
+        return Targets(values, mask)

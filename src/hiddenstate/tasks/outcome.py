@@ -14,6 +14,7 @@ from hiddenstate.tasks.task import (
     Targets,
     Task,
     class_codes,
+    known_ends,
     last_rows,
     missing_name,
     occurring,
@@ -27,7 +28,8 @@ class Outcome(Task):
     """A column's last non-missing value in the case, asked at every step.
 
     The column cannot be an input, so the answer is never public and every step of a case that has
-    a value is scored. A numeric column's values are classes too, written as short as they can be
+    a value is scored, unless the case's end is not known: its last value may be still to come, even
+    where it has one. A numeric column's values are classes too, written as short as they can be
     (1.0 is "1"). Classes are the outcomes of the training part, sorted.
     """
 
@@ -88,11 +90,12 @@ class Outcome(Task):
     def _answer_rows(
         column: Categorical, log: EventLog, keep_missing: bool = False
     ) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
-        """Return the row with the last value of each filled case, -1 where there is none."""
+        """Return the row with the last value of each filled case, -1 where none is known."""
         rows = np.where(column.codes >= 0, np.arange(log.events, dtype=np.int64), -1)
         latest = np.maximum.accumulate(rows)[last_rows(log)] if log.events else rows
         starts = log.offsets[:-1][log.lengths > 0]
-        own = np.where(latest >= starts, latest, -1)
+        ended = known_ends(log)[starts]
+        own = np.where((latest >= starts) & ended, latest, -1)
         return own if keep_missing else own[own >= 0]
 
 
@@ -100,7 +103,9 @@ class Outcome(Task):
 class Occurs(Task):
     """Whether an activity will occur strictly after this step.
 
-    From its first occurrence on the answer is public, so these steps are not scored.
+    From its first occurrence on the answer is public, so these steps are not scored. Nor are those
+    of a case without the activity whose end is not known: it may still come. Cases that were cut
+    can so teach only yes.
     """
 
     kind: ClassVar[Kind] = "classes"
@@ -127,4 +132,5 @@ class Occurs(Task):
         counted = np.concatenate(([0], np.cumsum(wanted)))
         before = np.repeat(counted[log.offsets[:-1]], log.lengths)
         total = np.repeat(np.diff(counted[log.offsets]), log.lengths)
-        return Targets((total > 0).astype(np.int32), counted[1:] == before)
+        known = known_ends(log) | (total > 0)
+        return Targets((total > 0).astype(np.int32), known & (counted[1:] == before))

@@ -99,6 +99,13 @@ def last_rows(log: EventLog) -> NDArray[np.int64]:
     return ends
 
 
+def known_ends(log: EventLog) -> NDArray[np.bool_]:
+    """Return whether each event [N] is of a case whose end is known (`EventLog.ended`)."""
+    if log.ended is None:
+        return np.ones(log.events, dtype=np.bool_)
+    return np.repeat(log.ended, log.lengths)
+
+
 def class_codes(codes: NDArray[Any], labels: Iterable[str], classes: tuple[str, ...]) -> Any:
     """Translate codes into `labels` (-1 missing) to indices into `classes` int32 [N]."""
     index = {name: i for i, name in enumerate(classes)}

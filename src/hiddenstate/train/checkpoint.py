@@ -8,8 +8,10 @@ whole, so that after kill -9 the last finished epoch is there.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -23,12 +25,13 @@ Tensors = dict[str, torch.Tensor]
 
 @dataclass
 class Position:
-    """How far a fit has come."""
+    """How far a fit has come; `report` is the last epoch's, as Progress.to_json gives it."""
 
     epoch: int = 0
     best_epoch: int = 0
     best_loss: float | None = None
     seconds: float = 0.0
+    report: Mapping[str, Any] | None = None
 
 
 def write(

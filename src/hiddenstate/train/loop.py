@@ -14,6 +14,7 @@ import torch
 from hiddenstate.data import batches
 from hiddenstate.errors import TrainingError
 from hiddenstate.models import SequenceModel
+from hiddenstate.nn import clip_by_norm
 from hiddenstate.train import checkpoint
 from hiddenstate.train.checkpoint import Position, Tensors
 from hiddenstate.train.feed import Feed
@@ -22,7 +23,7 @@ from hiddenstate.train.recipe import Train
 
 REPORT_EVERY_S = 0.2
 # A fit that is not told how long to train takes about this many steps, within these epochs.
-STEPS, LEAST_EPOCHS, MOST_EPOCHS = 2000, 8, 60
+STEPS, LEAST_EPOCHS, MOST_EPOCHS = 1600, 8, 60
 
 
 def fit(
@@ -41,7 +42,9 @@ def fit(
     Best is the epoch with the lowest validation loss; without validation cases, the last one. An
     epoch depends only on the checkpoint before it, so the same recipe and file give the same
     numbers on one machine, whether or not the fit was killed and resumed in between. Once `stop()`
-    is true the epoch under way is given up. Raises TrainingError when a loss is not finite.
+    is true the epoch under way is given up. A resumed fit first tells the checkpoint's report
+    again: it may have been killed before anybody heard it. Raises TrainingError when a loss is not
+    finite.
     """
     optimiser = torch.optim.AdamW(
         model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
@@ -50,6 +53,8 @@ def fit(
     position, best = Position(), _copy(model)
     if resume and checkpoint_path is not None:
         position, best = checkpoint.read(checkpoint_path, model, optimiser)
+        if position.report:
+            yield Progress.from_json(position.report)
     earlier_s, began = position.seconds, time.perf_counter()
 
     while position.epoch < epochs and not stop():
@@ -72,11 +77,12 @@ def fit(
             for group in optimiser.param_groups:
                 group["lr"] = rate
             batch = training.batch(cases)
-            loss, weight = model.loss(batch, recipe.label_smoothing)
+            sums, steps = model.losses(batch, recipe.label_smoothing)
+            loss = (sums / steps.clamp(min=1)).sum()
             optimiser.zero_grad(set_to_none=True)
             (loss * (batch.events / usual_events)).backward()  # type: ignore[no-untyped-call]
-            norm = torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_norm)
-            epoch.add(float(loss.detach()), weight, batch.events, float(norm), rate)
+            norm = float(clip_by_norm(model.parameters(), recipe.clip_norm).before)
+            epoch.add(float(loss.detach()), batch.events, norm, rate)
             optimiser.step()
             if stop():
                 break
@@ -92,6 +98,7 @@ def fit(
                 best = _copy(model)
             position.seconds = earlier_s + time.perf_counter() - began
             report = epoch.report(position, len(order), len(order), model.kernels, judged)
+            position.report = report.to_json()
             if checkpoint_path is not None:
                 checkpoint.write(checkpoint_path, position, model, best, optimiser)
             yield report
@@ -101,9 +108,8 @@ def fit(
 
 
 def validation_loss(model: SequenceModel, feed: Feed, recipe: Train) -> float:
-    """Mean loss over every target of the feed, without dropout or label smoothing."""
+    """Sum over the heads of their mean losses on the feed, without dropout or smoothing."""
     model.eval()
-    total = weights = 0.0
     order = batches(
         feed.log.lengths,
         batch_size=recipe.batch_size,
@@ -111,10 +117,9 @@ def validation_loss(model: SequenceModel, feed: Feed, recipe: Train) -> float:
         shuffle=False,
     )
     with torch.no_grad():
-        for cases in order:
-            loss, weight = model.loss(feed.batch(cases))
-            total, weights = total + float(loss) * weight, weights + weight
-    return total / max(weights, 1.0)
+        each = [model.losses(feed.batch(cases)) for cases in order]
+    sums, steps = (torch.stack(part).double().sum(dim=0) for part in zip(*each, strict=True))
+    return float((sums / steps).sum())
 
 
 def learning_rate(recipe: Train, done: float) -> float:
@@ -147,19 +152,17 @@ class _Epoch:
     epochs: int
     recipe: Train
     loss: float = 0.0
-    weight: float = 0.0
     events: int = 0
     rate: float = 0.0
     norms: list[float] = field(default_factory=list)
     began: float = field(default_factory=time.perf_counter)
     reported: float = field(default_factory=time.perf_counter)
 
-    def add(self, loss: float, weight: float, events: int, norm: float, rate: float) -> None:
+    def add(self, loss: float, events: int, norm: float, rate: float) -> None:
         self.rate = rate
         self.norms.append(norm)
         self.check("training", loss + norm)
-        self.loss += loss * weight
-        self.weight += weight
+        self.loss += loss * events
         self.events += events
 
     def check(self, part: str, value: float) -> None:
@@ -201,7 +204,7 @@ class _Epoch:
             epochs=self.epochs,
             step=step,
             steps=steps,
-            train_loss=self.loss / max(self.weight, 1.0),
+            train_loss=self.loss / max(self.events, 1),
             validation_loss=validation,
             best_epoch=position.best_epoch,
             best_loss=position.best_loss,

@@ -52,3 +52,8 @@ class Progress:
     def to_json(self) -> Mapping[str, Any]:
         """Return the report as JSON values."""
         return asdict(self)
+
+    @staticmethod
+    def from_json(value: Mapping[str, Any]) -> Progress:
+        """Read `to_json` back."""
+        return Progress(**{**value, "kernels": tuple(value["kernels"])})

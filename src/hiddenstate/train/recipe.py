@@ -34,7 +34,7 @@ class Input(Section):
     """Read a log without times: events stand in file order."""
     time_format: str | None = None
     """Format of the timestamps in strptime letters, for example %d.%m.%Y %H:%M."""
-    format: Literal["csv", "parquet", "jsonl", "xes", "traces"] | None = None
+    format: Literal["csv", "parquet", "jsonl", "xes"] | None = None
     """Format of the file; by its ending and first lines when not given."""
     delimiter: str | None = None
     """Delimiter of a CSV file; found when not given."""
@@ -68,9 +68,9 @@ class Split(Section):
 class Model(Section):
     """The network."""
 
-    cell: Literal["lstm", "gru", "elman"] = "lstm"
+    cell: Literal["gru", "lstm", "elman"] = "gru"
     """Recurrent cell."""
-    hidden_size: Annotated[int, Field(ge=1, le=8192)] = 64
+    hidden_size: Annotated[int, Field(ge=1, le=8192)] = 128
     """Width H of each layer's state."""
     layers: Annotated[int, Field(ge=1, le=64)] = 1
     """Number of recurrent layers."""
@@ -80,9 +80,10 @@ class Model(Section):
     """Add a layer's input to its output where the widths agree."""
     layer_norm: bool = False
     """Normalise the output of each layer."""
-    init: Literal["orthogonal", "chrono", "identity", "uniform"] = "orthogonal"
-    """Scheme of the first weights; chrono starts with gates that remember as long as the training
-    histories are (Tallec and Ollivier 2018)."""
+    init: Literal["orthogonal", "chrono", "identity", "uniform"] | None = None
+    """Scheme of the first weights. When not given: chrono, which starts with gates that remember
+    for as long as the training histories are (Tallec and Ollivier 2018), and orthogonal for the
+    Elman cell, which has no gates."""
     cell_options: dict[str, Any] = {}
     """Variants of the cell, for example {reset = "before"} for a GRU."""
 
@@ -91,14 +92,14 @@ class Train(Section):
     """The training loop."""
 
     epochs: Annotated[int, Field(ge=1)] | None = None
-    """Passes over the training cases, at most; as many as make 2,000 batches, but 8 to 60, when
+    """Passes over the training cases, at most; as many as make 1,600 batches, but 8 to 60, when
     not given."""
     patience: Annotated[int, Field(ge=1)] = 10
     """Epochs without a better validation loss after which training stops."""
     finish_epochs: Annotated[int, Field(ge=0)] = 3
     """Last epochs over training and validation cases together, at a fifth of the learning rate:
     the newest cases are not lost to the model."""
-    learning_rate: Annotated[float, Field(gt=0, le=1)] = 3e-3
+    learning_rate: Annotated[float, Field(gt=0, le=1)] = 6e-3
     """Highest learning rate of AdamW."""
     warmup: Fraction = 0.05
     """Share of all steps over which the learning rate rises to its highest value."""
@@ -130,7 +131,8 @@ class Train(Section):
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Seed of initial weights, dropout and the order of cases."""
     threads: Annotated[int, Field(ge=0, le=1024)] = 0
-    """Processor threads; 0 leaves the choice to torch."""
+    """Processor threads; 0 is one for layers narrower than 192, which gain nothing from more and
+    wait for each other on a busy machine, and torch's choice above."""
     kernel: str | None = None
     """Kernel that runs the recurrence; the first that can when not given."""
     tensorboard: bool = False
@@ -142,7 +144,7 @@ class Recipe(Section):
 
     tasks: Annotated[list[str], Field(min_length=1)] = ["next_event"]
     """What is predicted at every step: next_event, remaining_time, time_to_next,
-    occurs:ACTIVITY, outcome:COLUMN."""
+    occurs:ACTIVITY, outcome:column=COLUMN."""
     input: Input = Input()
     split: Split = Split()
     model: Model = Model()
@@ -169,13 +171,17 @@ def read_recipe(
         tree = base.model_dump(exclude_none=True)
     elif base is not None:
         tree = _read_toml(Path(base))
+        _validate(tree, str(base))
     for name, value in (settings or {}).items():
         if value is not None:
             _lay(tree, _dotted(name), value)
+    return _validate(tree, "The settings")
+
+
+def _validate(tree: Mapping[str, Any], where: str) -> Recipe:
     try:
         return Recipe.model_validate(tree)
     except ValidationError as problem:
-        where = str(base) if isinstance(base, str | Path) else "The settings"
         raise _explain(problem, where) from None
 
 
@@ -240,10 +246,17 @@ def _explain(problem: ValidationError, where: str) -> RecipeError:
     place = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
         known = _keys(first["loc"][:-1])
+        deeper = [key for name in known for key in _keys([*first["loc"][:-1], name])]
         return RecipeError(
-            f"{where}: unknown key {place}.{nearest(str(first['loc'][-1]), known)}",
+            f"{where}: unknown key {place}.{nearest(str(first['loc'][-1]), [*known, *deeper])}",
             f"Known here: {', '.join(known)}.",
             "Correct or remove the key.",
+        )
+    if first["type"] == "model_type":
+        return RecipeError(
+            f"{where}: {place} = {first['input']!r} is not possible.",
+            f"{place} is a section.",
+            f"Write [{place}], and its settings on the lines below.",
         )
     return RecipeError(
         f"{where}: {place} = {first['input']!r} is not possible.",

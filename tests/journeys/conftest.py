@@ -1,0 +1,21 @@
+"""A good model, fitted once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.journeys import logs
+from tests.journeys.calling import call
+from tests.journeys.wrong import GOOD
+
+
+@pytest.fixture(scope="session")
+def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with log.csv and `run`, a model of it."""
+    folder = tmp_path_factory.mktemp("good")
+    (folder / "log.csv").write_text(logs.csv())
+    done = call(GOOD, folder)
+    assert done.code == 0, done.err
+    return folder
