@@ -116,14 +116,14 @@ def test_a_finished_run_resumed_stays_what_it_is(whole: Whole) -> None:
 @pytest.fixture
 def diverging(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """Make the loss infinite from the 50th batch on."""
-    honest = SequenceModel.loss
+    honest = SequenceModel.losses
     calls = iter(range(10_000))
 
-    def loss(self: SequenceModel, *rest: Any) -> tuple[torch.Tensor, float]:
-        value, weight = honest(self, *rest)
-        return value * (float("inf") if next(calls) > 50 else 1.0), weight
+    def losses(self: SequenceModel, *rest: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        sums, steps = honest(self, *rest)
+        return sums * (float("inf") if next(calls) > 50 else 1.0), steps
 
-    monkeypatch.setattr(SequenceModel, "loss", loss)
+    monkeypatch.setattr(SequenceModel, "losses", losses)
     return monkeypatch
 
 

@@ -152,3 +152,10 @@ def test_a_loss_that_is_no_number_is_explained(part: str, monkeypatch: pytest.Mo
     assert f"The {part} loss" in caught.value.wrong
     assert "nan in epoch 1" in caught.value.wrong
     assert "--learning-rate" in caught.value.remedy
+
+
+def test_a_task_without_an_answer_in_the_validation_part_loses_nothing() -> None:
+    """After its first event nobody asks whether b will occur."""
+    ready = prepared(small_recipe(tasks=["occurs:b"]))
+    silent = Feed(EventLog.from_traces([["b"]]), ready.spec.schema, ready.tasks, ready.spec.heads)
+    assert validation_loss(model(ready), silent, RECIPE.train) == 0.0

@@ -46,14 +46,14 @@ def open_source(source: Any, options: Options) -> tuple[list[str], str, list[Ope
     if isinstance(source, pl.DataFrame):
         frame = source
         return ["frame"], "frame", [lambda faults: frame_blocks(frame, faults)]
-    paths = [source] if isinstance(source, str | Path) else source
-    if not isinstance(paths, list | tuple) or not all(isinstance(p, str | Path) for p in paths):
+    given = [source] if isinstance(source, str | Path) else source
+    if not isinstance(given, list | tuple) or not all(isinstance(p, str | Path) for p in given):
         raise UsageError(
             f"A log cannot be read from {type(source).__name__} {str(source)[:60]!r}.",
             "A path, a list of paths, or a polars or pandas frame was expected.",
             "Give one of them.",
         )
-    paths = [Path(path) for path in paths]
+    paths = [Path(path) for path in given]
     if not paths:
         raise UsageError("No file was given.", "At least one was expected.", "Name a file.")
     forms = [_format(path, options.format) for path in paths]

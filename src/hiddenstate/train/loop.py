@@ -119,7 +119,7 @@ def validation_loss(model: SequenceModel, feed: Feed, recipe: Train) -> float:
     with torch.no_grad():
         each = [model.losses(feed.batch(cases)) for cases in order]
     sums, steps = (torch.stack(part).double().sum(dim=0) for part in zip(*each, strict=True))
-    return float((sums / steps).sum())
+    return float((sums / steps.clamp(min=1)).sum())
 
 
 def learning_rate(recipe: Train, done: float) -> float:
