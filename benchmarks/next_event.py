@@ -32,6 +32,23 @@ WORKERS = 2
 FIRST_BPI12_TEST_CASE = 10_493
 
 
+REMARKS = """## What to make of it
+
+- **bpi13_incident and bpi13_close drift**: the commonest trace of the test period is absent from
+  the oldest training cases. The default recipe weights recent cases; so does the recent n-gram,
+  which is then as accurate as the network.
+- **helpdesk**: one context (8 % of the predictions) is a coin flip in training and not in the test
+  cases, which moves the accuracy of any model between .70 and .77; its log loss is the better
+  guide.
+- **bpi12 with activities alone**: GRU and LSTM, 64 to 256 units, one and two layers, 8 to 25
+  epochs, with and without recency, all lie between .844 and .846 (search runs, 1 to 3 seeds);
+  published networks report .848 to .852 without saying what they were given or how prefixes were
+  counted. With time and user the same recipe is well beyond that.
+- **sepsis with time and attributes** is read from the original XES file; its test cases are the 209
+  of the split with activities alone.
+"""
+
+
 @dataclass(frozen=True)
 class Experiment:
     """One row of the table.
@@ -210,7 +227,7 @@ def document(results: dict[str, Any]) -> str:
     for experiment in EXPERIMENTS:
         arguments = experiment.arguments.format(data="$HIDDENSTATE_DATA", made="made")
         lines.append(f"    hiddenstate fit {arguments} --out RUN --seed 0   # {experiment.name}")
-    lines += ["", (RESULTS / "next_event.remarks.md").read_text()]
+    lines += ["", REMARKS]
     return "\n".join(lines)
 
 
