@@ -17,7 +17,7 @@ from hiddenstate.tasks.task import Targets, Task
 SHARES = (1.0, 1 / 2, 1 / 4, 1 / 8)
 
 # A recent floor must beat the whole past by this share of the loss.
-MARGIN = 0.01
+MARGIN = 0.005
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +55,7 @@ class Past:
 
 
 def best_share(losses: Mapping[float, float]) -> float | None:
-    """Return the share of SHARES with the least loss; None where none beats all by a hundredth.
+    """Return the share of SHARES with the least loss; None where none is clearly better than all.
 
     In a log that does not drift, one of several shares is a little better by chance.
     """
