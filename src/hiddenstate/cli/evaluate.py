@@ -16,6 +16,9 @@ def evaluate(
         int, typer.Option(help="Resamples of the cases behind each interval.", min=100)
     ] = 1000,
     seed: Annotated[int, typer.Option(help="Seed of the resamples.")] = 0,
+    shuffle: Annotated[
+        bool, typer.Option("--shuffle", help="Also score with the order of past events lost.")
+    ] = False,
     json: s.Json = False,
     quiet: s.Quiet = False,
     case: s.Case = None,
@@ -43,6 +46,7 @@ def evaluate(
         source,
         bootstrap=bootstrap,
         seed=seed,
+        shuffle=shuffle,
         observer=lambda remark: note(remark, quiet),
         case=case,
         activity=activity,

@@ -70,6 +70,18 @@ def show_scores(result: Mapping[str, Any], *, by_length: bool = True) -> None:
         for sentence in (*sentences(task), f"Floors: {task['floors_description']}."):
             RESULTS.print(sentence, markup=False)
 
+    for metric, measured in result.get("shuffle", {}).items():
+        if metric == "histories":
+            RESULTS.print(f"Order of the past, at one event of {measured:,} cases:", markup=False)
+            continue
+        low, high = measured["interval"]
+        RESULTS.print(
+            f"  {NAMES[metric]}: {_shown(measured['in_order'])} in order, "
+            f"{_shown(measured['shuffled'])} shuffled; difference {measured['difference']:+.3f} "
+            f"(95 % interval {low:+.3f} to {high:+.3f})",
+            markup=False,
+        )
+
 
 def show_predictions(predictions: polars.DataFrame) -> None:
     """Print the first predictions, without the columns of single classes."""

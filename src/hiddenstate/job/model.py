@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from hiddenstate import artifact as artifacts
 from hiddenstate.artifact import Artifact
 from hiddenstate.errors import ArtifactError
-from hiddenstate.job.evaluate import Ceiling, evaluate_log
+from hiddenstate.job.evaluate import METRICS, Ceiling, evaluate_log
+from hiddenstate.job.shuffle import shuffle_ablation
 from hiddenstate.runtime import Model as Runtime
 from hiddenstate.schema import EventLog
 from hiddenstate.tasks import floors_from
@@ -106,14 +107,22 @@ class Model:
         bootstrap: int = 1000,
         seed: int = 0,
         ceiling: Ceiling | None = None,
+        shuffle: bool = False,
         observer: Remark = silent,
         **reading: Any,
     ) -> dict[str, Any]:
-        """Score the model on finished cases; see `evaluate_log` for the result, `read` for more."""
+        """Score the model on finished cases; see `evaluate_log` for the result, `read` for more.
+
+        shuffle: also measure how much the order of the past matters
+        """
         log = self.read(source, observer, **reading)
-        return evaluate_log(
+        result = evaluate_log(
             self.runtime, self._floors, log, bootstrap=bootstrap, seed=seed, ceiling=ceiling
         )
+        if shuffle:
+            metrics = METRICS["number" if "mae_days" in result else "classes"]
+            result["shuffle"] = shuffle_ablation(self.runtime, log, metrics, bootstrap, seed)
+        return result
 
     def predict(
         self,
