@@ -1,6 +1,9 @@
 # make demo    set everything up and run the main job on a simulated ticket log
 # make test    set everything up and pass the tests
 # make check   lint, types, imports
+# make bench   measure again: simulated tickets, ten million events, and the public logs where
+#              HIDDENSTATE_DATA names their folder; writes docs/results
+# make docs    write the pages that are made from the code
 # PIP_OPTIONS  is handed to pip, for example to name another package index
 
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
@@ -8,7 +11,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 PIP_OPTIONS ?=
 PIP := .venv/bin/python -m pip --disable-pip-version-check install --quiet -c constraints.txt $(PIP_OPTIONS)
 
-.PHONY: demo test check clean
+.PHONY: demo test check bench docs clean
 
 demo: .venv/installed-train
 	.venv/bin/hiddenstate demo --out demo --overwrite
@@ -21,6 +24,15 @@ check: .venv/installed-dev
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 	.venv/bin/lint-imports
+
+bench: .venv/installed-dev
+	.venv/bin/python -m benchmarks.simulator
+	.venv/bin/python -m benchmarks.large
+	test -z "$(HIDDENSTATE_DATA)" || .venv/bin/python -m benchmarks.next_event
+
+docs: .venv/installed-dev
+	.venv/bin/python -m docs.generate
+	.venv/bin/python -m benchmarks.wrong_inputs
 
 clean:
 	rm -rf .venv build dist demo .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

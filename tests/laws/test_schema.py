@@ -7,12 +7,16 @@ import json
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
+import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hiddenstate.data import read
+from hiddenstate.data.blocks import text
 from hiddenstate.errors import SpecError
 from hiddenstate.schema import Categorical, EventLog, Schema
+from hiddenstate.schema.raw import label, number
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 NUMBERS = st.one_of(st.just(float("nan")), st.floats(-1e12, 1e12), st.sampled_from([0.0, -0.0]))
@@ -73,6 +77,41 @@ def test_one_event_at_a_time_equals_the_batch_bit_for_bit(
             live_codes, live_numbers, memory = schema.encode_event(event, memory)
             assert live_codes.tolist() == codes[row].tolist()
             assert live_numbers.tobytes() == numbers[row].tobytes()
+
+
+VALUES = {
+    "floats": st.one_of(st.none(), st.floats(), st.integers(-3, 3).map(float)),
+    "integers": st.one_of(st.none(), st.integers(-(2**62), 2**62)),
+    "booleans": st.one_of(st.none(), st.booleans()),
+    "words": st.one_of(
+        st.none(),
+        st.sampled_from(["", " NA ", "NaN", "null", "None", "1", "1.0", "2.", "-0.0", "x.0"]),
+        st.sampled_from(["true", "nonesuch", "1e16", " a b ", "1.50", "inf"]),
+        st.text(st.characters(categories=("L", "N", "P", "Zs")), max_size=5),
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", VALUES)
+@settings(max_examples=80, deadline=None)
+@given(st.data())
+def test_a_raw_value_is_read_from_a_frame_as_it_is_understood_live(
+    kind: str, source: st.DataObject
+) -> None:
+    values = source.draw(st.lists(VALUES[kind], min_size=1, max_size=20))
+    frame = {"case": ["c"] * len(values), "activity": ["a"] * len(values), "seen": values}
+    types = {"floats": pl.Float64, "integers": pl.Int64, "booleans": pl.Boolean}
+    typed = pl.DataFrame(frame, schema_overrides={"seen": types.get(kind, pl.String)})
+    log, _ = read(typed, with_times=False, categorical=["seen"])
+    assert log.categorical["seen"].names().tolist() == [label(value) for value in values]
+    if kind in ("floats", "integers"):
+        numbers = read(typed, with_times=False, numeric=["seen"])[0].numeric["seen"]
+        live = np.array([number("seen", value) for value in values])
+        live[np.isinf(live)] = np.nan
+        assert np.array_equal(numbers, live, equal_nan=True)
+    written = typed.with_columns(pl.Series("seen", [*map(text, values)], pl.String))
+    again, _ = read(written, with_times=False, categorical=["seen"])
+    assert again.categorical["seen"].names().tolist() == [label(value) for value in values]
 
 
 @settings(max_examples=50, deadline=None)

@@ -5,14 +5,19 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from hiddenstate.data import check, leaks, read
+from hiddenstate.errors import DataError
+from hiddenstate.job.prepare import prepare
 from hiddenstate.schema import Categorical, EventLog
+from hiddenstate.tasks import Occurs, parse
 from hiddenstate.tasks.simulator.simulate import simulate
+from tests.unit.small_fits import small_recipe
 
 CASES = 400
 
@@ -216,3 +221,59 @@ def test_published_logs_have_their_counts_and_no_false_alarm(name: str) -> None:
     assert report.rows == log.events
     assert leaks(log) == []
     assert not [finding for finding in check(log, report).findings if finding.severity != "note"]
+
+
+def ruled(share_right: float) -> EventLog:
+    """Cases whose verdict stands at their last event, and a ruling beside every event."""
+    rng = np.random.default_rng(0)
+    log = EventLog.from_traces(
+        [["open", *map(str, rng.choice(["ask", "fix"], 3)), "close"] for _ in range(CASES)]
+    )
+    verdict = rng.integers(0, 3, CASES)
+    ruling = np.where(rng.random(CASES) < share_right, verdict, rng.integers(0, 3, CASES))
+    at_end = np.full(log.events, -1)
+    at_end[last(log)] = verdict
+    categorical = {
+        **log.categorical,
+        "verdict": labelled(at_end, 3),
+        "ruling": labelled(np.repeat(ruling, log.lengths), 3),
+    }
+    return replace(log, categorical=categorical)
+
+
+def test_a_copy_of_the_outcome_is_refused_and_a_hint_at_it_is_not() -> None:
+    asked = {"tasks": ["outcome:column=verdict"]}
+    assert "ruling" not in [leak.column for leak in leaks(ruled(1.0))]
+    with pytest.raises(DataError, match=r"ruling .*outcome:column=verdict") as refused:
+        prepare(ruled(1.0), small_recipe(**asked), lambda _: None)
+    assert "--exclude ruling" in str(refused.value)
+    prepare(ruled(1.0), small_recipe(**asked, allow_leaks=True), lambda _: None)
+    prepare(ruled(0.8), small_recipe(**asked), lambda _: None)
+
+
+def test_a_column_that_says_whether_an_activity_will_come_is_refused() -> None:
+    log = ruled(0.0)
+    asks = np.array(log.activities.labels)[log.activities.codes] == "ask"
+    has = np.add.reduceat(asks, log.offsets[:-1]) > 1
+    told = with_column(log, np.repeat(has.astype(np.int64), log.lengths))
+    ever = np.add.reduceat(asks, log.offsets[:-1]) > 0
+    copied = with_column(log, np.repeat(ever.astype(np.int64), log.lengths))
+    with pytest.raises(DataError, match=r"told .*occurs:ask"):
+        prepare(copied, small_recipe(tasks=["occurs:ask"]), lambda _: None)
+    prepare(told, small_recipe(tasks=["occurs:ask"]), lambda _: None)
+
+
+def test_answers_of_cases_that_are_not_known_are_left_out() -> None:
+    log = ruled(1.0)
+    task = parse("outcome:column=verdict").fit(log)
+    answers = task.case_answers(log)
+    assert len(answers) == CASES
+    assert [leak.column for leak in leaks(log, [("it", answers)])] == ["ruling"]
+    answers[90:] = -1
+    assert [leak.column for leak in leaks(log, [("it", answers)])] == []
+
+
+def test_the_simulator_s_answers_raise_no_alarm() -> None:
+    log = simulate(1000)
+    happenings = [Occurs(happening=name) for name in log.activities.labels]
+    assert leaks(log, [(task.name, task.case_answers(log)) for task in happenings]) == []

@@ -19,6 +19,7 @@ from hiddenstate.tasks import (
     TimeToNext,
     compare,
     fit_floors,
+    floors_from,
     parse,
     score,
 )
@@ -218,3 +219,19 @@ def test_the_orders_chosen_are_said() -> None:
     assert replace(floors, ngram=floors.ngram.at_order(1)).description.startswith(
         "n-gram: order 1; "
     )
+
+
+@pytest.mark.parametrize("name", ["next_event", "remaining_time"])
+@pytest.mark.parametrize("cases", [40, 300])
+def test_the_description_says_on_what_floors_were_chosen(name: str, cases: int) -> None:
+    log = two_regimes(cases // 2, cases // 2)
+    task = parse(name).fit(log)
+    alone, beside = fit_floors(task, log), fit_floors(task, log, log)
+    assert "validation" not in alone.description
+    if "no recent" in alone.description:
+        assert alone.description.endswith(" did better on the last fifth of them")
+    else:
+        assert " of the training cases" in alone.description
+    assert "validation" in beside.description
+    read = floors_from(alone.to_json(), alone.to_arrays())
+    assert read.description == alone.description

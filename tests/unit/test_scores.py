@@ -237,3 +237,34 @@ def test_a_comparison_needs_the_same_events_and_a_metric_they_have() -> None:
         compare(one, two, "mae_days")
     with pytest.raises(UsageError, match="mae_days"):
         compare(one, one, "accuracy")
+
+
+@pytest.mark.parametrize("cases", [1, 2, 9, 10])
+def test_few_cases_give_no_verdict(cases: int) -> None:
+    base = np.random.default_rng(0).exponential(2, cases)
+    found = compare(numbers(base), numbers(base + 2.7), "mae_days")
+    assert found.difference == pytest.approx(-2.7)
+    assert (found.low is None) == (found.high is None) == (cases == 1)
+    assert found.verdict == ("tie" if cases < 10 else "better")
+    assert (f"too few cases to tell ({cases})" in found.sentence) == (cases < 10)
+    alone = score(numbers(base)).metrics["mae_days"]
+    assert np.isnan([alone.low, alone.high]).all() == (cases == 1)
+
+
+def test_nothing_counted_is_null_and_a_sentence() -> None:
+    log = a_log(20)
+    targets = Targets(np.full(log.events, -1, dtype=np.int32), np.ones(log.events, dtype=bool))
+    good, bad = (judged(log, probabilities(log, seed), targets) for seed in (1, 2))
+    found = compare(good, bad, "log_loss")
+    assert (found.model, found.floor, found.difference, found.low) == (None, None, None, None)
+    assert found.verdict == "tie"
+    assert found.sentence == (
+        "No log loss to compare with the n-gram: no event with a known answer."
+    )
+    json.dumps(found.to_json(), allow_nan=False)
+    whole = score(good, 10)
+    text = json.dumps(whole.to_json(), allow_nan=False)
+    assert json.loads(text)["metrics"]["log_loss"]["value"] is None
+    again = Scores.from_json(json.loads(text))
+    assert np.isnan(again.metrics["log_loss"].value)
+    assert again.metrics["accuracy"].value == 0

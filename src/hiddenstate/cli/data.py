@@ -125,10 +125,17 @@ def simulate(
     [bold]Example:[/bold]  hiddenstate data simulate --out tickets.csv --tickets 2000
     """
     from hiddenstate.cli.output import note, print_json
+    from hiddenstate.errors import UsageError
     from hiddenstate.job.demo import write_log
     from hiddenstate.job.tables import refuse_existing
     from hiddenstate.tasks import simulator
 
+    if out.suffix != ".csv":
+        raise UsageError(
+            f"--out {out} does not end in .csv.",
+            "A simulated log is written as CSV.",
+            f"Call it {out.with_suffix('.csv')}.",
+        )
     refuse_existing(out, overwrite=overwrite)
     log = simulator.simulate(tickets, seed)
     write_log(log, out)

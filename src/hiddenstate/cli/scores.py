@@ -51,7 +51,7 @@ def show_scores(result: Mapping[str, Any], *, by_length: bool = True) -> None:
         rows = []
         for metric in task["model"]["metrics"]:
             values = [scores["metrics"][metric] for scores in shown.values()]
-            interval = f"{_shown(values[-1]['low'])} to {_shown(values[-1]['high'])}"
+            interval = _interval(values[-1]["low"], values[-1]["high"])
             rows.append([NAMES[metric], *(_shown(each["value"]) for each in values), interval])
         table(escape(title), ["", *shown, "95 % interval"], rows)
         first = list(task["model"]["metrics"])[:2]
@@ -74,13 +74,7 @@ def show_scores(result: Mapping[str, Any], *, by_length: bool = True) -> None:
         if metric == "histories":
             RESULTS.print(f"Order of the past, at one event of {measured:,} cases:", markup=False)
             continue
-        low, high = measured["interval"]
-        RESULTS.print(
-            f"  {NAMES[metric]}: {_shown(measured['in_order'])} in order, "
-            f"{_shown(measured['shuffled'])} shuffled; difference {measured['difference']:+.3f} "
-            f"(95 % interval {low:+.3f} to {high:+.3f})",
-            markup=False,
-        )
+        RESULTS.print(f"  {NAMES[metric]}: {_shuffled(measured)}", markup=False)
 
 
 def show_predictions(predictions: polars.DataFrame) -> None:
@@ -97,6 +91,22 @@ def show_predictions(predictions: polars.DataFrame) -> None:
 
 def _shown(value: float | None) -> str:
     return "" if value is None else f"{value:.3f}"
+
+
+def _interval(low: float | None, high: float | None) -> str:
+    return "" if low is None or high is None else f"{low:.3f} to {high:.3f}"
+
+
+def _shuffled(measured: Mapping[str, Any]) -> str:
+    if measured["difference"] is None:
+        return "no event with a known answer"
+    low, high = measured["interval"]
+    none = "one case, so no interval"
+    interval = none if low is None else f"95 % interval {low:+.3f} to {high:+.3f}"
+    return (
+        f"{_shown(measured['in_order'])} in order, {_shown(measured['shuffled'])} shuffled; "
+        f"difference {measured['difference']:+.3f} ({interval})"
+    )
 
 
 def _range(first: int, last: int | None) -> str:

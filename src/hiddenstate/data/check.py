@@ -152,7 +152,7 @@ def _of_leaks(log: EventLog) -> Iterator[Finding]:
 
 def _of_report(report: ReadReport) -> Iterator[Finding]:
     for repair in report.repairs:
-        lost = repair.code in DROPPING or repair.code in ("empty_case", "bad_number", "infinite")
+        lost = repair.code in (*DROPPING, "empty_case", "bad_number", "many_labels", "infinite")
         yield Finding(
             repair.code.replace("_", "-"),
             "warning" if lost else "note",

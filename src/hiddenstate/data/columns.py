@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 import numpy as np
 import polars as pl
 
 from hiddenstate.data.report import Faults
+from hiddenstate.data.texts import texts
 from hiddenstate.schema.log import Floats, Int32, Int64
 
-# A column of text with more labels than this is no category, whatever its length.
+# A column of text with more labels than this is no category, whatever its length; of one that is
+# asked for, labels first met beyond this many are taken as missing.
 MOST_LABELS = 50_000
 # Columns are only suspected of being free text or a name of the case above this many labels.
 FEW_LABELS = 100
 # Share of values that may fail to be numbers in a numeric column.
 UNPARSED_SHARE = 0.01
-MISSING_WORDS = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None")
 # Numbers under such a name are labels: their order and distance mean nothing.
 _IDENTIFIER = re.compile(
     r"(^|[^a-z])(id|ids|code|user|resource|agent|group|org|zip|fold|type|category)([^a-z]|$)"
@@ -24,12 +26,18 @@ _IDENTIFIER = re.compile(
 _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 
-def encode_labels(series: pl.Series, known: dict[str, int]) -> Int32:
-    """Return codes [n] of a text column, -1 for null; `known` grows by the new labels."""
+def encode_labels(series: pl.Series, known: dict[str, int], most: int | None = None) -> Int32:
+    """Return codes [n] of a text column, -1 for null; `known` grows by the new labels.
+
+    most: labels that `known` may hold; further ones are -1 too
+    """
     fresh = series.drop_nulls().unique(maintain_order=True)
     if not len(fresh):
         return np.full(len(series), -1, dtype=np.int32)
-    codes = [known.setdefault(label, len(known)) for label in fresh.to_list()]
+    codes = []
+    for label in fresh.to_list():
+        full = most is not None and len(known) >= most
+        codes.append(known.get(label, -1) if full else known.setdefault(label, len(known)))
     found = series.replace_strict(fresh, codes, default=-1, return_dtype=pl.Int32)
     return np.asarray(found.fill_null(-1).to_numpy(), dtype=np.int32)
 
@@ -37,40 +45,54 @@ def encode_labels(series: pl.Series, known: dict[str, int]) -> Int32:
 class Column:
     """What is known so far of one attribute; after the last block, `kind` says what it is."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, forced: str | None = None, expected: Sequence[str] = ()) -> None:
+        """Begin a column.
+
+        forced: the kind that the caller asked for; expected: labels that are never too many
+        """
         self.name = name
-        self.labels: dict[str, int] | None = {}
+        self.forced = forced
+        self.labels: dict[str, int] | None = {label: i for i, label in enumerate(expected)}
+        self._most = MOST_LABELS + len(self.labels) if forced == "categorical" else None
         self.has_numbers = True
         self.filled = 0
         self._unparsed = 0
         self._unparsed_rows: list[int] = []
         self._infinite: list[int] = []
         self._infinites = 0
+        self._beyond = 0
+        self._beyond_rows: list[int] = []
 
     def add(self, series: pl.Series, rows: Int64) -> dict[tuple[str, str], Int32 | Floats]:
         """Return the block's codes and numbers, under the keys ('codes', name), ('numbers', name).
 
         What the column can no longer become is left out.
         """
-        text = self._text(series)
-        self.filled += text.count()
         found: dict[tuple[str, str], Int32 | Floats] = {}
+        text = series.fill_nan(None) if self._is_measure(series) else texts(series)
+        self.filled += text.count()
         if self.labels is not None:
-            found["codes", self.name] = encode_labels(text, self.labels)
-            if len(self.labels) > MOST_LABELS:
+            codes = encode_labels(text, self.labels, self._most)
+            found["codes", self.name] = codes
+            beyond = (codes < 0) & text.is_not_null().to_numpy()
+            self._beyond += int(beyond.sum())
+            self._beyond_rows = (self._beyond_rows + rows[beyond][:5].tolist())[:5]
+            if self._most is None and len(self.labels) > MOST_LABELS:
                 self.labels = None
                 del found["codes", self.name]
         if self.has_numbers:
-            found["numbers", self.name] = self._numbers(text, rows)
+            found["numbers", self.name] = self._numbers(series, text, rows)
             if self._unparsed > max(FEW_LABELS, self.filled / 2):
                 self.has_numbers = False
         return found
 
-    def kind(self, cases: int, events: int, forced: str | None) -> tuple[str, str]:
-        """Return 'categorical' or 'numeric' and '', or 'dropped' and the reason.
+    def _is_measure(self, series: pl.Series) -> bool:
+        # Numbers with too many values for labels need no text, which is slow to write.
+        return self.labels is None and series.dtype == pl.Float64
 
-        forced: the kind that the caller asked for.
-        """
+    def kind(self, cases: int, events: int) -> tuple[str, str]:
+        """Return 'categorical' or 'numeric' and '', or 'dropped' and the reason."""
+        forced = self.forced
         labels = len(self.labels) if self.labels is not None else None
         if not self.filled and forced is None:
             return "dropped", "it is empty"
@@ -91,8 +113,11 @@ class Column:
             return "dropped", f"it has {labels:,} labels in {cases:,} cases: it names the case"
         return "categorical", ""
 
-    def report(self, faults: Faults) -> None:
-        """Count the values that a numeric column lost."""
+    def report(self, kind: str, faults: Faults) -> None:
+        """Count the values that a column of this kind lost."""
+        if kind == "categorical":
+            self._note(faults, "many_labels", self._beyond, self._beyond_rows)
+            return
         self._note(faults, "bad_number", self._unparsed, self._unparsed_rows)
         self._note(faults, "infinite", self._infinites, self._infinite)
 
@@ -101,14 +126,9 @@ class Column:
             padded = np.concatenate((rows, np.full(count - len(rows), rows[-1]))).astype(np.int64)
             faults.note(code, padded, [self.name])
 
-    def _text(self, series: pl.Series) -> pl.Series:
-        if series.dtype.is_float() and _is_whole(series):
-            series = series.fill_nan(None).cast(pl.Int64)
-        text = series.cast(pl.String).str.strip_chars()
-        return text.set(text.is_in(MISSING_WORDS).fill_null(False), None)
-
-    def _numbers(self, text: pl.Series, rows: Int64) -> Floats:
-        parsed = text.cast(pl.Float64, strict=False)
+    def _numbers(self, series: pl.Series, text: pl.Series, rows: Int64) -> Floats:
+        typed = series.dtype == pl.Float64
+        parsed = series if typed else text.cast(pl.Float64, strict=False)
         failed = (parsed.is_null() & text.is_not_null()).to_numpy()
         numbers = parsed.fill_null(np.nan).to_numpy().copy()
         infinite = np.isinf(numbers)
@@ -118,9 +138,3 @@ class Column:
         self._unparsed_rows = (self._unparsed_rows + rows[failed][:5].tolist())[:5]
         self._infinite = (self._infinite + rows[infinite][:5].tolist())[:5]
         return numbers
-
-
-def _is_whole(series: pl.Series) -> bool:
-    # pandas and others store whole numbers with gaps as floats; their labels are whole.
-    values = series.drop_nulls().drop_nans().to_numpy()
-    return bool(np.all((values == np.floor(values)) & (np.abs(values) < 2.0**53)))

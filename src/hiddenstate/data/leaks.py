@@ -8,7 +8,7 @@ suspect only if it leaves at most a tenth of the errors of the best honest guess
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,21 +36,25 @@ class Leak:
     evidence: str
 
 
-def leaks(log: EventLog) -> list[Leak]:
+def leaks(log: EventLog, answers: Sequence[tuple[str, NDArray[np.integer]]] = ()) -> list[Leak]:
     """Return the attributes that look as if they were written down after the fact.
 
     Three rules: a value that appears only with the last event (and says so more plainly than the
     activity does); a value that is there from the first event and foretells how the case ends,
     how many events it has or how long it takes; a value that foretells the next activity, or the
     time that is left. Logs of fewer than FEWEST_CASES cases are not judged.
+
+    answers: what else a model is asked about each case: a name, and codes [C], -1 where it is not
+             known; a value from the first event must not foretell them either
     """
-    log = log.select(np.flatnonzero(log.lengths > 0))
-    if log.cases > MOST_CASES:
-        drawn = np.random.default_rng(0).choice(log.cases, MOST_CASES, replace=False)
-        log = log.select(np.sort(drawn))
-    if log.cases < FEWEST_CASES:
+    cases = np.flatnonzero(log.lengths > 0)
+    if len(cases) > MOST_CASES:
+        drawn = np.random.default_rng(0).choice(len(cases), MOST_CASES, replace=False)
+        cases = cases[np.sort(drawn)]
+    if len(cases) < FEWEST_CASES:
         return []
-    facts = _Facts(log)
+    log = log.select(cases)
+    facts = _Facts(log, [(asked, codes[cases].astype(np.int64)) for asked, codes in answers])
     rules = (_late, _foretells_case, _foretells_next)
     found = []
     for name, column in _attributes(log):
@@ -63,7 +67,8 @@ def leaks(log: EventLog) -> list[Leak]:
 class _Facts:
     """What the rules ask of a log, worked out once; `half` tells the two halves of cases apart."""
 
-    def __init__(self, log: EventLog) -> None:
+    def __init__(self, log: EventLog, answers: list[tuple[str, Int64]]) -> None:
+        self.answers = answers
         self.case = log.case_of_event()
         self.place = log.position_of_event()
         self.lengths = log.lengths
@@ -129,6 +134,21 @@ def _foretells_case(facts: _Facts, name: str, column: Int64 | Floats) -> Leak | 
         (facts.lengths[steady], "the number of events"),
     ):
         leak = _judge(name, what, _codes(value), target, [known], half)
+        if leak:
+            return leak
+    for asked, codes in facts.answers:
+        answer = codes[steady]
+        told = answer >= 0
+        if told.sum() < FEWEST_CASES:
+            continue
+        leak = _judge(
+            name,
+            f"the answer to {asked}",
+            _codes(value[told]),
+            answer[told],
+            [known[told]],
+            half[told],
+        )
         if leak:
             return leak
     amounts: list[tuple[NDArray[Any], str]] = [(facts.lengths[steady], "the number of events")]

@@ -48,23 +48,12 @@ def plain(name: str) -> str:
 def find(
     role: str, columns: Sequence[str], given: str | None, taken: Container[str] = ()
 ) -> str | None:
-    """Return the column of a role that is not taken, None where no known name is there.
-
-    Raises DataError where a given name is not there.
-    """
+    """Return the column of a role that is not taken, None where it is not there."""
     by_plain = {plain(name): name for name in reversed(columns) if name not in taken}
-    if given is None:
-        hits = (by_plain.get(plain(name)) for name in KNOWN[role])
-        return next((name for name in hits if name is not None), None)
     if given in by_plain.values():
         return given
-    if plain(given) in by_plain:
-        return by_plain[plain(given)]
-    raise DataError(
-        f"There is no column {given!r} for the {role}.{nearest(given, columns)}",
-        f"The columns are: {', '.join(columns)}.",
-        f"Give one of them with --{role}.",
-    )
+    wanted = KNOWN[role] if given is None else (given,)
+    return next((by_plain[plain(name)] for name in wanted if plain(name) in by_plain), None)
 
 
 def roles(
@@ -75,18 +64,41 @@ def roles(
     timestamp: str | None,
     with_times: bool,
 ) -> Roles:
-    """Return the columns of the three roles; raises DataError naming what was not found."""
+    """Return the columns of the three roles; raises DataError naming all that were not found."""
     given = {"case": case, "activity": activity, "timestamp": timestamp}
     wanted = ("case", "activity", "timestamp") if with_times else ("case", "activity")
     found: dict[str, str] = {}
-    for role in wanted:
+    # Roles that were given choose first, so that no guess takes their column.
+    for role in sorted(wanted, key=lambda role: given[role] is None):
         name = find(role, columns, given[role], found.values())
-        if name is None:
-            by_order = " (or --no-timestamp to take the order of the file)"
-            raise DataError(
-                f"No {role} column was found. The columns are: {', '.join(columns)}.",
-                f"Known names are {', '.join(KNOWN[role])}; case and punctuation do not matter.",
-                f"Say which column it is with --{role} NAME{by_order * (role == 'timestamp')}.",
+        if name is not None:
+            found[role] = name
+    missing = [role for role in wanted if role not in found]
+    if missing:
+        flags = " and ".join(f"--{role} NAME" for role in missing)
+        by_order = " (or --no-timestamp to take the order of the file)"
+        raise DataError(
+            " ".join(_missing(role, given[role], columns, found) for role in missing)
+            + f" The columns are: {', '.join(columns)}.",
+            "".join(
+                f"Known names for the {role} are {', '.join(KNOWN[role])}. "
+                for role in missing
+                if given[role] is None
             )
-        found[role] = name
+            + "Case and punctuation do not matter.",
+            f"Say which it is with {flags}{by_order * ('timestamp' in missing)}.",
+        )
     return Roles(found["case"], found["activity"], found.get("timestamp"))
+
+
+def _missing(role: str, given: str | None, columns: Sequence[str], found: Mapping[str, str]) -> str:
+    """Say that no column was found for a role, and which other role took it."""
+    holder = {plain(name): other for other, name in found.items()}
+    names = KNOWN[role] if given is None else (given,)
+    taken = next((plain(name) for name in names if plain(name) in holder), None)
+    if taken is not None:
+        name = found[holder[taken]]
+        return f"No {role} column was found: {name!r} is already the {holder[taken]}."
+    if given is None:
+        return f"No {role} column was found."
+    return f"There is no column {given!r} for the {role}.{nearest(given, columns)}"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ class Options:
     attributes:      columns to keep; None keeps all, () none
     exclude:         columns to leave out
     categorical, numeric: attributes whose type is not to be guessed
+    labels:          by name of a categorical attribute, labels that it is known to have
     format:          csv, jsonl, parquet or xes; None goes by the name's ending
     delimiter:       of a CSV; None finds it. quote: '' where quotes are ordinary characters
     encoding:        of a text file, by Python's names
@@ -37,6 +38,7 @@ class Options:
     exclude: Sequence[str] = ()
     categorical: Sequence[str] = ()
     numeric: Sequence[str] = ()
+    labels: Mapping[str, Sequence[str]] = field(default_factory=dict)
     format: str | None = None
     delimiter: str | None = None
     quote: str = '"'

@@ -16,7 +16,8 @@ from hiddenstate.data.options import Options
 from hiddenstate.data.report import DROPPING, FILE_BIT, Attribute, Faults, ReadReport
 from hiddenstate.data.sources import Opener
 from hiddenstate.data.spool import CASE, ROW, TIME, Key, Spool
-from hiddenstate.data.times import UNREADABLE, Times, looks_like_times
+from hiddenstate.data.texts import texts
+from hiddenstate.data.times import UNREADABLE, Times, looks_like_times, shown
 from hiddenstate.data.traces import expand, is_traces
 from hiddenstate.errors import DataError, nearest
 from hiddenstate.schema.log import Categorical, EventLog, Int64
@@ -165,7 +166,7 @@ class Reading:
             absent[missing] = True
             faults.note("no_time", rows[absent & good])
             bad = (micros == UNREADABLE) & ~absent & good
-            faults.note("bad_time", rows[bad], raw.gather(np.flatnonzero(bad)[:5]).to_list())
+            faults.note("bad_time", rows[bad], shown(raw.gather(np.flatnonzero(bad)[:5])))
             good &= micros != UNREADABLE
             chunk[TIME] = micros[good]
         mask = pl.Series(good)
@@ -173,11 +174,15 @@ class Reading:
         chunk[CASE] = encode_labels(labels[found.case].filter(mask), self.cases)
         chunk[ROW] = rows
         chunk[ACTIVITY] = encode_labels(labels[found.activity].filter(mask), self.activities)
-        for name in block.columns:
-            if name not in found.taken:
-                column = self._attribute(name, block.columns[name], found)
-                if column is not None:
-                    chunk.update(column.add(block.columns[name].filter(mask), rows))
+        for name, series in block.columns.items():
+            if name in found.taken:
+                continue
+            if series.dtype.is_nested():
+                faults.note("nested", faults.number(block.rows), [name])
+                continue
+            column = self._attribute(name, series, found)
+            if column is not None:
+                chunk.update(column.add(series.filter(mask), rows))
         self.events += len(rows)
         self.spool.add(chunk)
 
@@ -186,10 +191,12 @@ class Reading:
         return block.columns.get(name, empty)
 
     def _names(self, block: Block, name: str, rows: Int64) -> pl.Series:
-        text = self._column(block, name).cast(pl.String)
-        trimmed = text.str.strip_chars()
-        self.faults.note("trimmed", rows[(text != trimmed).fill_null(False).to_numpy()])
-        return trimmed.set(trimmed == "", None)
+        raw = self._column(block, name)
+        text = texts(raw)
+        if raw.dtype == pl.String:
+            spaced = raw.str.contains(r"^\s|\s$") & text.is_not_null()
+            self.faults.note("trimmed", rows[spaced.fill_null(False).to_numpy()])
+        return text
 
     def _attribute(self, name: str, series: pl.Series, found: Roles) -> Column | None:
         if name not in self.columns and name not in self.dropped:
@@ -205,7 +212,9 @@ class Reading:
                 used = found.timestamp or "none"
                 self.dropped[name] = f"it holds times; the log's time column is {used}"
             else:
-                self.columns[name] = Column(name)
+                forced = "numeric" if name in options.numeric else None
+                forced = "categorical" if name in options.categorical else forced
+                self.columns[name] = Column(name, forced, options.labels.get(name, ()))
         return self.columns.get(name)
 
     def _kinds(self) -> dict[str, str]:
@@ -223,15 +232,12 @@ class Reading:
             )
         kinds = {}
         for name, column in self.columns.items():
-            forced = "numeric" if name in options.numeric else None
-            forced = "categorical" if name in options.categorical else forced
-            kind, reason = column.kind(len(self.cases), self.events, forced)
+            kind, reason = column.kind(len(self.cases), self.events)
             if kind == "dropped":
                 self.dropped[name] = reason
             else:
                 kinds[name] = kind
-            if kind == "numeric":
-                column.report(self.faults)
+                column.report(kind, self.faults)
         return kinds
 
     def _log(

@@ -28,6 +28,7 @@ REPAIRS: Mapping[str, str] = {
     "duplicates_kept": "rows repeat another one in every kept column and were kept",
     "duplicates": "rows that repeat another one in every kept column were dropped",
     "bad_number": "values of a numeric column that are no number are taken as missing",
+    "many_labels": "values of a column with too many labels are taken as missing",
     "infinite": "infinite values of a numeric column are taken as missing",
     "nested": "nested values were ignored",
     "empty_case": "cases without events were dropped",

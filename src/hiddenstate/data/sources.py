@@ -41,11 +41,11 @@ def open_source(source: Any, options: Options) -> tuple[list[str], str, list[Ope
     """
     if isinstance(source, pl.LazyFrame):
         source = source.collect()
-    if not isinstance(source, str | Path | pl.DataFrame) and hasattr(source, "dtypes"):
+    if not isinstance(source, str | Path | pl.DataFrame) and hasattr(source, "columns"):
         source = from_pandas(source)
     if isinstance(source, pl.DataFrame):
         frame = source
-        return ["frame"], "frame", [lambda faults: frame_blocks(frame, faults)]
+        return ["frame"], "frame", [lambda _: frame_blocks(frame)]
     given = [source] if isinstance(source, str | Path) else source
     if not isinstance(given, list | tuple) or not all(isinstance(p, str | Path) for p in given):
         raise UsageError(

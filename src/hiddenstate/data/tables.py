@@ -19,12 +19,12 @@ SLICE_ROWS = 500_000
 
 def read_parquet(path: Path, options: Options, faults: Faults) -> Iterator[Block]:
     """Yield a Parquet file in slices; row 1 is the first record. Raises DataError if damaged."""
-    del options
+    del options, faults
     try:
         lazy = pl.scan_parquet(path)
         height = int(lazy.select(pl.len()).collect().item())
         for first in range(0, height, SLICE_ROWS):
-            yield from frame_blocks(lazy.slice(first, SLICE_ROWS).collect(), faults, first)
+            yield from frame_blocks(lazy.slice(first, SLICE_ROWS).collect(), first)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise DataError(
             f"{path} cannot be read as Parquet: {str(error).splitlines()[0]}.",
@@ -33,19 +33,27 @@ def read_parquet(path: Path, options: Options, faults: Faults) -> Iterator[Block
         ) from None
 
 
-def frame_blocks(frame: pl.DataFrame, faults: Faults, first: int = 0) -> Iterator[Block]:
-    """Yield a polars frame in slices; nested columns are ignored and counted."""
-    nested = [name for name, kind in frame.schema.items() if kind.is_nested()]
+def frame_blocks(frame: pl.DataFrame, first: int = 0) -> Iterator[Block]:
+    """Yield a polars frame in slices."""
     for start in range(0, frame.height, SLICE_ROWS):
         piece = frame.slice(start, SLICE_ROWS)
         rows = first + start + 1 + np.arange(piece.height, dtype=np.int64)
-        for name in nested:
-            faults.note("nested", faults.number(rows), [name])
-        yield Block({s.name: s for s in piece.get_columns() if s.name not in nested}, rows)
+        yield Block({series.name: series for series in piece.get_columns()}, rows)
 
 
 def from_pandas(frame: Any) -> pl.DataFrame:
-    """Return a pandas frame as a polars frame, column by column, its index left out."""
+    """Return a pandas frame as a polars frame, column by column, its index left out.
+
+    Raises DataError where two columns have the same name.
+    """
+    names = [str(name) for name in frame.columns]
+    twice = [name for name in dict.fromkeys(names) if names.count(name) > 1]
+    if twice:
+        raise DataError(
+            f"The frame has more than one column {', '.join(map(repr, twice))}.",
+            "Every column has its own name.",
+            "Rename the columns, or drop those that are not needed.",
+        )
     columns = {}
     for name in frame.columns:
         values = frame[name]

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import polars as pl
 
 from hiddenstate.errors import DataError, UsageError
+from hiddenstate.schema.clock import DAY_US, EPOCH
 from hiddenstate.schema.log import Int64
 
 UNREADABLE = int(np.iinfo(np.int64).min)
 SAMPLE = 1000
+# The years 1 to 9999, which is what dates are in Python; anything else is unreadable.
+FIRST_US, LAST_US = (
+    (moment.replace(tzinfo=UTC) - EPOCH) // timedelta(microseconds=1)
+    for moment in (datetime.min, datetime.max)
+)
 
 _CLOCKS = ("", " %H:%M:%S%.f", " %H:%M", " %I:%M:%S %p", " %I:%M %p")
 _ISO = (
@@ -33,6 +40,7 @@ _TICKS = (
     (1e17, 1.0, "microseconds"),
     (np.inf, 0.001, "nanoseconds"),
 )
+_UNITS = {"us": 1, "ms": 1000}
 
 
 class Times:
@@ -59,8 +67,11 @@ class Times:
     def parse(self, series: pl.Series) -> tuple[Int64, Int64]:
         """Return UTC microseconds [n], UNREADABLE where there is none, and which were missing.
 
-        Raises UsageError where the given format is no format.
+        Raises UsageError where the given format is no format, DataError for a column of a type
+        that is no time.
         """
+        if isinstance(series.dtype, pl.Categorical | pl.Enum):
+            series = series.cast(pl.String)
         if series.dtype == pl.String:
             text = series.str.strip_chars()
             text = text.set(text == "", None)
@@ -69,6 +80,7 @@ class Times:
         else:
             missing = series.is_null()
             micros = self._parse_native(series)
+        micros = micros.set(~micros.is_between(FIRST_US, LAST_US).fill_null(True), None)
         return micros.fill_null(UNREADABLE).to_numpy(), np.flatnonzero(missing.to_numpy())
 
     def is_undecided(self, series: pl.Series) -> bool:
@@ -100,9 +112,20 @@ class Times:
         self._order = "day first" if day else "month first"
 
     def _parse_native(self, series: pl.Series) -> pl.Series:
-        if series.dtype.is_temporal():
-            zoned = series.cast(pl.Datetime("us")) if series.dtype == pl.Date else series
-            return zoned.dt.epoch("us")
+        kind = series.dtype
+        if kind == pl.Date:
+            return _times(series.cast(pl.Int64), DAY_US)
+        if isinstance(kind, pl.Datetime):
+            whole = series.cast(pl.Int64)
+            return (
+                whole // 1000 if kind.time_unit == "ns" else _times(whole, _UNITS[kind.time_unit])
+            )
+        if not (kind.is_numeric() or kind == pl.Null):
+            raise DataError(
+                f"The time column {self.column!r} is of the type {kind}.",
+                "Dates, dates with times, text, or ticks since 1970 were expected.",
+                "Name another column with --timestamp.",
+            )
         return self._parse_ticks(series.cast(pl.Float64, strict=False), series)
 
     def _parse_text(self, text: pl.Series) -> pl.Series:
@@ -151,13 +174,23 @@ class Times:
             self._tick = next((tick, name) for most, tick, name in _TICKS if size < most)
         tick = self._tick[0]
         numbers = numbers.set(~numbers.is_finite().fill_null(True), None)
+        rounded = (numbers * tick).round().cast(pl.Int64, strict=False)
         if tick < 1 or raw.dtype.is_float():
-            return (numbers * tick).round().cast(pl.Int64, strict=False)
+            return rounded
         # Whole ticks go through integers: float64 has no room for all microseconds.
-        whole = raw.cast(pl.Int64, strict=False) * int(tick)
-        return whole.zip_with(
-            whole.is_not_null(), (numbers * tick).round().cast(pl.Int64, strict=False)
-        )
+        whole = raw.cast(pl.Int64, strict=False)
+        return _times(whole, int(tick)).zip_with(whole.is_not_null(), rounded)
+
+
+def shown(series: pl.Series) -> list[object]:
+    """Return times as values to show; those outside Python's years as whole numbers."""
+    return (series.cast(pl.Int64) if series.dtype.is_temporal() else series).to_list()
+
+
+def _times(whole: pl.Series, factor: int) -> pl.Series:
+    """Return whole numbers [n] times a factor, null where that is no time: int64 would wrap."""
+    fits = whole.is_between(FIRST_US // factor, LAST_US // factor)
+    return whole.set(~fits.fill_null(True), None) * factor
 
 
 def looks_like_times(series: pl.Series) -> bool:

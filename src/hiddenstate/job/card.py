@@ -60,7 +60,8 @@ def model_card(spec: ModelSpec, fingerprint: str, metrics: Mapping[str, Any]) ->
         lines += [f"- Floors: {task['floors_description']}."]
     lines += [
         "",
-        "Intervals are 95 % bootstrap intervals over cases.",
+        "Intervals are 95 % bootstrap intervals over cases, left out where there is one case only. "
+        "An empty cell: no event with a known answer.",
         "",
         "## Limits",
         "",
@@ -96,12 +97,14 @@ def _question(task: str) -> str:
 
 
 def _training_line(training: Mapping[str, Any]) -> str:
-    if "epochs" not in training:
+    if "epochs" not in training and training["interrupted"]:
         return "- training: stopped by Ctrl-C within the first epoch"
     stopped = ", stopped by Ctrl-C" if training["interrupted"] else ""
+    more = training["finish_epochs"]
+    finish = f", then {more} with the validation cases" if more else ""
     return (
-        f"- training: best epoch {training['best_epoch']} of {training['epochs']}{stopped}, then "
-        f"{training['finish_epochs']} with the validation cases; seed {training['seed']}, "
+        f"- training: best epoch {training['best_epoch']} of {training['epochs']}{stopped}{finish}"
+        f"; seed {training['seed']}, "
         f"{training['seconds']:.0f} s"
     )
 
@@ -118,7 +121,13 @@ def _score_table(task: Mapping[str, Any]) -> list[str]:
     for name, scores in rows:
         cells = []
         for metric in metrics:
-            value = scores["metrics"][metric]
-            cells.append(f"{value['value']:.3f} ({value['low']:.3f}-{value['high']:.3f})")
+            cells.append(_cell(scores["metrics"][metric]))
         lines.append(f"| {FLOORS.get(name, name)} | " + " | ".join(cells) + " |")
     return lines
+
+
+def _cell(score: Mapping[str, float | None]) -> str:
+    """Return a score with its interval; neither where it has none."""
+    value, low, high = score["value"], score["low"], score["high"]
+    shown = "" if value is None else f"{value:.3f}"
+    return shown if low is None or high is None else f"{shown} ({low:.3f}-{high:.3f})"

@@ -19,6 +19,8 @@ from hiddenstate.tasks import Judged, Task, simulator
 TICKETS = 4000
 OPEN_TICKETS = 3
 OPEN_AFTER = 0.8
+# Enough to come near the ceiling, and a little less than the default: this is a first minute.
+EPOCHS = 16
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ def run(folder: Path, *, seed: int, observer: Observer, **settings: Any) -> Demo
         observer=observer,
         ceiling=ceiling,
         seed=seed,
-        **settings,
+        **{**settings, "epochs": settings.get("epochs") or EPOCHS},
     )
     still_open = open_tickets(simulator.simulate(OPEN_TICKETS, seed + 1))
     write_log(still_open, files["open tickets"])

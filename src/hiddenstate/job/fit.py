@@ -11,6 +11,7 @@ import torch
 
 from hiddenstate import artifact as artifacts
 from hiddenstate.artifact import Artifact
+from hiddenstate.errors import UsageError
 from hiddenstate.job.card import model_card
 from hiddenstate.job.evaluate import Ceiling, evaluate_log
 from hiddenstate.job.folder import RunFolder
@@ -54,6 +55,12 @@ def fit(
     """
     chosen = read_recipe(recipe, settings)
     folder = None if out is None else RunFolder(Path(out))
+    if resume and (folder is None or overwrite):
+        raise UsageError(
+            "resume was asked for " + ("with overwrite." if folder else "without out."),
+            "A fit goes on from the checkpoint in its run folder, which is then kept.",
+            "Give out= (--out) and leave overwrite out.",
+        )
     if folder is not None:
         folder.refuse_existing(overwrite=overwrite, resume=resume)
     prepared = prepare(source, chosen, observer)
@@ -172,7 +179,7 @@ def _finish(
             "cases": [part.cases for part in prepared.parts],
         },
         "reading": {
-            "with_times": not recipe.input.no_timestamp,
+            "with_times": prepared.log.time_us is not None,
             "encoding": recipe.input.encoding,
             "time_format": recipe.input.time_format,
         },

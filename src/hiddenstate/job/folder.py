@@ -67,7 +67,7 @@ class RunFolder:
         if not is_run:
             raise UsageError(
                 f"--out {path} is not a run folder (it has no {RECIPE}).",
-                "--overwrite deletes only what `hiddenstate fit` wrote.",
+                "--overwrite deletes a run folder with all that is in it, and no other folder.",
                 "Choose another folder, or empty it yourself.",
             )
 

@@ -86,6 +86,7 @@ class Model:
                 "attributes": list(wanted),
                 "categorical": [name for name in wanted if name not in schema.scalers],
                 "numeric": list(schema.scalers),
+                "labels": {name: v.symbols for name, v in schema.vocabularies.items()},
                 **self._reading,
             }
             changed = {name: value for name, value in reading.items() if value is not None}

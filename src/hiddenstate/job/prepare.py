@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,7 @@ class Prepared:
 
 def prepare(source: Any, recipe: Recipe, observer: Remark) -> Prepared:
     """Read, check, split; fit tasks, schema and floors on the training part; decide the spec."""
+    _refuse_contradictions(recipe.split)
     wanted = [tasks.parse(text) for text in recipe.tasks]
     _refuse_repeated([task.name for task in wanted])
     remarks: list[str] = []
@@ -67,11 +68,11 @@ def prepare(source: Any, recipe: Recipe, observer: Remark) -> Prepared:
         )
     fitted = tuple(task.fit(training) for task in wanted)
     for task in fitted:
-        _require_answers(task, parts[1], "validation")
+        _require_answers(task, parts[1], parts[2])
     forbidden = {column for task in fitted for column in task.forbidden}
     if split.column is not None:
         forbidden.add(split.column)
-    _refuse_leaks(log, recipe.input, forbidden)
+    _refuse_leaks(log, recipe.input, forbidden, fitted)
     schema = _schema(training, recipe.input, forbidden)
     floors = tuple(tasks.fit_floors(task, training, parts[1]) for task in fitted)
     heads = tuple(_head(task, training) for task in fitted)
@@ -91,7 +92,7 @@ def _called(source: Any) -> str:
 def _read(source: Any, recipe: Recipe, tell: Remark) -> tuple[EventLog, data.Split]:
     """Read the log and decide which cases train, validate and test."""
     if isinstance(source, EventLog):
-        log, report = source, None
+        log, report = _as_told(source, recipe), None
     elif recipe.split.test_file is not None:
         log, report, split = data.read_parts(
             source,
@@ -110,6 +111,45 @@ def _read(source: Any, recipe: Recipe, tell: Remark) -> tuple[EventLog, data.Spl
     if split.dropped[0]:
         tell(f"The strict split dropped {split.dropped[0]} events and {split.dropped[1]} cases.")
     return log, split
+
+
+def _as_told(log: EventLog, recipe: Recipe) -> EventLog:
+    """Apply to a log in memory what the recipe says of reading; refuse what only a file has."""
+    of_files = {
+        **recipe.input.model_dump(
+            include={"case", "activity", "timestamp", "time_format", "format", "delimiter"}
+        ),
+        "test_file": recipe.split.test_file,
+    }
+    given = [name for name, value in of_files.items() if value is not None]
+    if given:
+        raise UsageError(
+            f"{', '.join(given)} was set, and the source is an EventLog.",
+            "These settings say how a file is read; a log in memory has been read.",
+            "Leave them out, or give the file.",
+        )
+    left_out = set(recipe.input.exclude)
+    return replace(
+        log,
+        categorical={k: v for k, v in log.categorical.items() if k not in left_out},
+        numeric={k: v for k, v in log.numeric.items() if k not in left_out},
+        time_us=None if recipe.input.no_timestamp else log.time_us,
+    )
+
+
+def _refuse_contradictions(recipe: Split) -> None:
+    given = {
+        "test_file": recipe.test_file is not None,
+        "column": recipe.column is not None,
+        "strict": recipe.strict,
+    }
+    names = [f"split.{name}" for name, is_set in given.items() if is_set]
+    if len(names) > 1:
+        raise UsageError(
+            f"{' and '.join(names)} are set together.",
+            "Cases are shared out by time (which strict sharpens), by a column, or by files.",
+            "Leave all but one of them out.",
+        )
 
 
 def _refuse_repeated(names: list[str]) -> None:
@@ -164,14 +204,24 @@ def _split(log: EventLog, recipe: Split) -> data.Split:
     return data.by_time(log, validation=recipe.validation, test=recipe.test, strict=recipe.strict)
 
 
-def _require_answers(task: Task, log: EventLog, part: str) -> None:
-    """Refuse a part that has cases and yet nothing that tells a good model from a bad one."""
-    if log.cases and not task.targets(log).learnable.any():
+def _require_answers(task: Task, validation: EventLog, test: EventLog) -> None:
+    """Refuse parts that have cases and yet no answer, before any training.
+
+    Validation needs answers that training knows, the test part only steps to score.
+    """
+    wanted = "Use a larger --{0} share, or leave --strict out if it cut the cases short."
+    if validation.cases and not task.targets(validation).learnable.any():
         raise DataError(
-            f"None of the {log.cases} {part} cases has an answer to the task {task.name}.",
+            f"None of the {validation.cases} validation cases has an answer to {task.name}.",
             "The validation part decides when training stops, so it needs answers known in "
             "training.",
-            "Use a larger --validation share, or leave --strict out if it cut the cases short.",
+            wanted.format("validation"),
+        )
+    if test.cases and not task.targets(test).mask.any():
+        raise DataError(
+            f"None of the {test.cases} test cases has a step that {task.name} scores.",
+            "The model is scored on the test part.",
+            wanted.format("test"),
         )
 
 
@@ -185,11 +235,14 @@ def _schema(training: EventLog, recipe: Input, forbidden: set[str]) -> Schema:
     )
 
 
-def _refuse_leaks(log: EventLog, recipe: Input, forbidden: set[str]) -> None:
+def _refuse_leaks(
+    log: EventLog, recipe: Input, forbidden: set[str], asked: tuple[Task, ...]
+) -> None:
     used = set(log.categorical) | set(log.numeric)
     if recipe.attributes is not None:
         used &= set(recipe.attributes)
-    leaks = [leak for leak in data.leaks(log) if leak.column in used - forbidden]
+    answers = [(task.name, task.case_answers(log)) for task in asked if task.of_cases]
+    leaks = [leak for leak in data.leaks(log, answers) if leak.column in used - forbidden]
     if leaks and not recipe.allow_leaks:
         listed = ", ".join(f"{leak.column} ({leak.reason})" for leak in leaks)
         names = ",".join(leak.column for leak in leaks)

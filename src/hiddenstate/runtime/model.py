@@ -18,6 +18,8 @@ Array = NDArray[Any]
 State = tuple[Any, ...]
 
 BATCH_EVENTS = 16_384
+# A batch holds fewer events where there are many classes: float64 outputs stay below 64 MB.
+BATCH_OUTPUTS = 8_000_000
 BATCH_CASES = 512
 
 
@@ -125,7 +127,8 @@ class Model:
 
     def predict(self, log: EventLog) -> Iterator[Prediction]:
         """Yield predictions for every event of a log, in batches of cases of similar length."""
-        for cases in _batches(log.lengths):
+        widest = max(head.outputs for head in self.spec.heads)
+        for cases in _batches(log.lengths, min(BATCH_EVENTS, BATCH_OUTPUTS // widest)):
             part = log.select(cases)
             inputs = self.spec.schema.encode(part)
             steps = np.arange(int(part.lengths.max()))
@@ -136,14 +139,14 @@ class Model:
             yield Prediction(within[real], self.decode(tuple(o[real] for o in outputs)))
 
 
-def _batches(lengths: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
-    """Cut the cases that have events into batches of similar length."""
+def _batches(lengths: NDArray[np.int64], events: int) -> Iterator[NDArray[np.int64]]:
+    """Cut the cases that have events into batches of similar length and at most so many steps."""
     order = np.argsort(lengths, kind="stable")
     order = order[np.searchsorted(lengths[order], 1) :]
     while len(order):
         # The longest of the batch comes last, so that its padded size is known beforehand.
         sizes = np.arange(1, min(len(order), BATCH_CASES) + 1) * lengths[order[:BATCH_CASES]]
-        count = max(1, int(np.searchsorted(sizes, BATCH_EVENTS, side="right")))
+        count = max(1, int(np.searchsorted(sizes, events, side="right")))
         yield order[:count]
         order = order[count:]
 

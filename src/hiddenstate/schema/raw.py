@@ -1,28 +1,49 @@
-"""Raw values of one live event, understood as the reader understands a file."""
+"""Raw values as text and as numbers: the one meaning that files, frames and live events share."""
 
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
+
+import numpy as np
 
 from hiddenstate.errors import DataError
 
+# Words that stand for no value, compared as they are written.
+MISSING_WORDS = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None")
+# Files write whole numbers as 1 or 1.0, and pandas turns one into the other where there are gaps.
+WHOLE = r"^([+-]?[0-9]+)\.0*$"
+_WHOLE = re.compile(WHOLE, re.ASCII)
+
 
 def label(value: object) -> str | None:
-    """Return the text of a raw categorical value as the reader would; None where it is missing."""
-    if value is None or (isinstance(value, float) and math.isnan(value)):
+    """Return the text of a raw value, None where it is missing.
+
+    Whole numbers have no fraction, numeric or text (2.0 is '2'); True is 'true'.
+    """
+    if value is None:
         return None
-    text = str(value).lower() if isinstance(value, bool) else str(value).strip()
-    return text or None
+    if isinstance(value, bool | np.bool_):
+        return str(value).lower()
+    text = str(value).strip()
+    if text in MISSING_WORDS:
+        return None
+    text = _WHOLE.sub(r"\1", text)
+    return "0" if text == "-0" else text
 
 
 def number(name: str, value: Any) -> float:
     """Return a raw numeric value as float, NaN where missing; raises DataError for other text."""
-    if value is None or (isinstance(value, str) and not value.strip()):
+    if isinstance(value, float):
+        return float(value)
+    text = label(value)
+    if text is None:
         return math.nan
     try:
-        return float(value)
-    except (TypeError, ValueError):
+        # Python reads 1_000 as a number; files do not.
+        return float(text.replace("_", "?"))
+    except ValueError:
         raise DataError(
             f"The event's {name!r} is {value!r}.",
             "The model was trained with numbers in that column.",

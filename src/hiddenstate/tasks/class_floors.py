@@ -13,7 +13,7 @@ from hiddenstate.schema.log import EventLog
 from hiddenstate.tasks.contexts import ContextTable, Histories
 from hiddenstate.tasks.judged import ClassJudge, Judged
 from hiddenstate.tasks.ngram import NGram
-from hiddenstate.tasks.recency import SHARES, Past, best_share, share_in_words
+from hiddenstate.tasks.recency import SHARES, VALIDATION, Past, best_share, recent_in_words
 from hiddenstate.tasks.task import Targets
 
 
@@ -78,12 +78,14 @@ class ClassFloors:
     `ngram` counts all training and validation cases. `recent` counts the most recent share of
     them, for logs that drift; the share and its orders are those of least log loss (and best
     accuracy) on validation. It is None where no share of the training cases does better there
-    than all of them: `ngram` is then the strongest floor.
+    than all of them: `ngram` is then the strongest floor. `chosen_on` names what served as
+    validation.
     """
 
     ngram: TunedNGram
     recent: TunedNGram | None
     classes: tuple[str, ...]
+    chosen_on: str = VALIDATION
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -97,13 +99,12 @@ class ClassFloors:
 
     @property
     def description(self) -> str:
-        """What was chosen on validation, in words."""
+        """What was chosen, in words."""
         said = f"n-gram: {self.ngram.description}; "
         if self.recent is None:
-            none = "no recent n-gram: no recent part of the training cases did better on validation"
-            return said + none
-        where = share_in_words(self.recent.share)
-        return f"{said}recent n-gram: {where}, {self.recent.description}"
+            return said + recent_in_words("recent n-gram", None, self.chosen_on)
+        where = recent_in_words("recent n-gram", self.recent.share, self.chosen_on)
+        return f"{said}{where}, {self.recent.description}"
 
     @property
     def _ngrams(self) -> dict[str, TunedNGram]:
@@ -122,6 +123,7 @@ class ClassFloors:
             "kind": "classes",
             "activities": list(self.ngram.counts.activities),
             "classes": list(self.classes),
+            "chosen_on": self.chosen_on,
             "ngrams": {name: ngram.to_json() for name, ngram in self._ngrams.items()},
         }
 
@@ -145,7 +147,8 @@ class ClassFloors:
             }
             counts = NGram(tuple(value["activities"]), ContextTable.from_arrays(own))
             ngrams[floor] = TunedNGram(counts, **chosen)
-        return cls(ngrams["ngram"], ngrams.get("recent_ngram"), tuple(value["classes"]))
+        recent, chosen_on = ngrams.get("recent_ngram"), value.get("chosen_on", VALIDATION)
+        return cls(ngrams["ngram"], recent, tuple(value["classes"]), chosen_on)
 
     @classmethod
     def fit(
@@ -154,6 +157,7 @@ class ClassFloors:
         classes: tuple[str, ...],
         pasts: tuple[Past, Past, Past],
         orders: int,
+        chosen_on: str = VALIDATION,
     ) -> Self:
         """Choose on validation by counts of training, then count both: pasts of these three."""
         training, validation, both = pasts
@@ -176,4 +180,4 @@ class ClassFloors:
             return TunedNGram(counts, accuracy, log_loss, share)
 
         best = best_share(losses)
-        return cls(tuned(1.0), None if best is None else tuned(best), classes)
+        return cls(tuned(1.0), None if best is None else tuned(best), classes, chosen_on)

@@ -10,9 +10,12 @@ from numpy.typing import NDArray
 
 from hiddenstate.errors import UsageError, nearest
 from hiddenstate.tasks.judged import Judged, JudgedClasses, JudgedNumbers
-from hiddenstate.tasks.resampling import RESAMPLES, Resampling, interval, ratio
+from hiddenstate.tasks.resampling import RESAMPLES, Resampling, finite, interval, ratio
 
 Metric: TypeAlias = Literal["accuracy", "log_loss", "mae_days"]
+
+# A bootstrap over fewer cases has too narrow an interval to give a verdict.
+FEWEST_CASES = 10
 
 _WORDS = {
     "accuracy": ("accuracy", ""),
@@ -26,15 +29,18 @@ class Verdict:
     """The outcome of a paired bootstrap over cases.
 
     difference: model - floor in the metric's own unit, with its 95 % interval (low, high)
-    verdict:    better or worse if the interval lies on one side of 0, else tie
+    verdict:    better or worse if the interval lies on one side of 0, else tie; always tie below
+                FEWEST_CASES (10) cases
+
+    All five numbers are None where no event has a known answer, the interval also for one case.
     """
 
     metric: Metric
-    model: float
-    floor: float
-    difference: float
-    low: float
-    high: float
+    model: float | None
+    floor: float | None
+    difference: float | None
+    low: float | None
+    high: float | None
     cases: int
     verdict: Literal["better", "tie", "worse"]
     floor_name: str = "n-gram"
@@ -43,8 +49,14 @@ class Verdict:
     def sentence(self) -> str:
         """The verdict in words."""
         words, unit = _WORDS[self.metric]
+        if self.model is None or self.floor is None or self.difference is None:
+            return (
+                f"No {words} to compare with the {self.floor_name}: no event with a known answer."
+            )
         side = "higher" if self.difference > 0 else "lower"
         pair = f"{words} {self.model:.3f}{unit} against {self.floor:.3f}{unit}"
+        if self.low is None or self.high is None or self.cases < FEWEST_CASES:
+            return f"Tie with the {self.floor_name}: {pair}; too few cases to tell ({self.cases})."
         span = f"95 % interval {self.low:+.3f} to {self.high:+.3f}, {self.cases} cases"
         if self.verdict == "tie":
             return (
@@ -90,17 +102,18 @@ def compare(
     events = draws.sums(ones)[:, 0]
     gap = ratio(draws.sums((values - others)[counted])[:, 0], events)
     difference = interval(gap)
+    mean, other = (ratio(draws.sums(each[counted])[:, 0], events)[0] for each in (values, others))
     gain = 1 if metric == "accuracy" else -1
     verdict: Literal["better", "tie", "worse"] = "tie"
-    if difference.low > 0 or difference.high < 0:
+    if draws.cases >= FEWEST_CASES and (difference.low > 0 or difference.high < 0):
         verdict = "better" if gain * difference.value > 0 else "worse"
     return Verdict(
         metric,
-        float(values[counted].mean()),
-        float(others[counted].mean()),
-        difference.value,
-        difference.low,
-        difference.high,
+        finite(float(mean)),
+        finite(float(other)),
+        finite(difference.value),
+        finite(difference.low),
+        finite(difference.high),
         draws.cases,
         verdict,
         floor_name,

@@ -19,7 +19,6 @@ class Duration(Task):
     """A time in days; its loss is the absolute error, whose best answer is the median."""
 
     kind: ClassVar[Kind] = "number"
-    loss: ClassVar[str] = "absolute_error"
 
     def fit(self, log: EventLog) -> Self:
         """Check that a training log has times and at least one step to learn from."""

@@ -17,7 +17,7 @@ from hiddenstate.tasks.class_floors import ClassFloors
 from hiddenstate.tasks.contexts import MOST_ORDERS
 from hiddenstate.tasks.judged import Judged
 from hiddenstate.tasks.number_floors import NumberFloors
-from hiddenstate.tasks.recency import Past
+from hiddenstate.tasks.recency import VALIDATION, Past
 from hiddenstate.tasks.task import Targets, Task, occurring
 
 HELD_BACK = 0.2
@@ -36,7 +36,7 @@ class Floors(Protocol):
 
     @property
     def description(self) -> str:
-        """What was chosen on validation, in words."""
+        """What was chosen, and on what, in words."""
 
     def judge(self, log: EventLog, targets: Targets) -> dict[str, Judged]:
         """Return each floor's judged predictions, by name and in the order of `names`."""
@@ -56,14 +56,16 @@ def fit_floors(
     At most `orders` orders are counted, fewer where the counts would pass 10 million entries
     (240 MB).
     """
+    chosen_on = VALIDATION
     if validation is None or validation.events == 0:
         training, validation = _held_back(task, training)
+        chosen_on = "these cases themselves" if validation is training else "the last fifth of them"
     activities = sorted({*occurring(training), *occurring(validation)})
     logs = ((training,), (validation,), (training, validation))
     first, judged, both = (Past.of(task, activities, part) for part in logs)
     if task.kind == "number":
-        return NumberFloors.fit(activities, (first, judged, both))
-    return ClassFloors.fit(activities, task.classes, (first, judged, both), orders)
+        return NumberFloors.fit(activities, (first, judged, both), chosen_on)
+    return ClassFloors.fit(activities, task.classes, (first, judged, both), orders, chosen_on)
 
 
 def _held_back(task: Task, training: EventLog) -> tuple[EventLog, EventLog]:

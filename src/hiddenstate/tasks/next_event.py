@@ -31,7 +31,6 @@ class NextEvent(Task):
     """
 
     kind: ClassVar[Kind] = "classes"
-    loss: ClassVar[str] = "cross_entropy"
     type: ClassVar[str] = "next_event"
 
     def fit(self, log: EventLog) -> Self:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from hiddenstate.schema.log import EventLog
 from hiddenstate.tasks.contexts import UNSEEN, Histories
 from hiddenstate.tasks.judged import Judged, NumberJudge
-from hiddenstate.tasks.recency import SHARES, Past, best_share, share_in_words
+from hiddenstate.tasks.recency import SHARES, VALIDATION, Past, best_share, recent_in_words
 from hiddenstate.tasks.task import Targets
 
 
@@ -50,12 +50,13 @@ class NumberFloors:
 
     `medians` are over all training and validation cases, `recent` over the most recent share of
     them: the one of least mean absolute error on validation. It is None where no share of the
-    training cases does better there than all of them.
+    training cases does better there than all of them. `chosen_on` names what served as validation.
     """
 
     activities: tuple[str, ...]
     medians: Medians
     recent: Medians | None = None
+    chosen_on: str = VALIDATION
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -69,10 +70,9 @@ class NumberFloors:
 
     @property
     def description(self) -> str:
-        """What was chosen on validation, in words."""
-        if self.recent is None:
-            return "no recent median: no recent part of the training cases did better on validation"
-        return f"recent median: {share_in_words(self.recent.share)}"
+        """What was chosen, in words."""
+        share = None if self.recent is None else self.recent.share
+        return recent_in_words("recent median", share, self.chosen_on)
 
     @property
     def _per_activity(self) -> dict[str, Medians]:
@@ -94,7 +94,12 @@ class NumberFloors:
     def to_json(self) -> dict[str, Any]:
         """Return activities and shares as JSON values."""
         shares = {name: each.share for name, each in self._per_activity.items()}
-        return {"kind": "number", "activities": list(self.activities), "shares": shares}
+        return {
+            "kind": "number",
+            "activities": list(self.activities),
+            "shares": shares,
+            "chosen_on": self.chosen_on,
+        }
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """Return the medians by the floor's name."""
@@ -108,10 +113,16 @@ class NumberFloors:
             tuple(value["activities"]),
             medians["median_per_activity"],
             medians.get("recent_median_per_activity"),
+            value.get("chosen_on", VALIDATION),
         )
 
     @classmethod
-    def fit(cls, activities: Sequence[str], pasts: tuple[Past, Past, Past]) -> Self:
+    def fit(
+        cls,
+        activities: Sequence[str],
+        pasts: tuple[Past, Past, Past],
+        chosen_on: str = VALIDATION,
+    ) -> Self:
         """Choose on validation by medians of training, then take both: pasts of these three."""
         training, validation, both = pasts
         scored = validation.targets.learnable
@@ -123,4 +134,4 @@ class NumberFloors:
             losses[share] = float(np.abs(predicted - truth).sum())
         best = best_share(losses)
         recent = None if best is None else Medians.fit(size, both, best)
-        return cls(tuple(activities), Medians.fit(size, both), recent)
+        return cls(tuple(activities), Medians.fit(size, both), recent, chosen_on)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hiddenstate.errors import DataError
 from hiddenstate.schema.log import Categorical, EventLog
@@ -14,6 +15,7 @@ from hiddenstate.tasks.task import (
     Targets,
     Task,
     class_codes,
+    first_of_cases,
     known_ends,
     last_rows,
     missing_name,
@@ -34,8 +36,8 @@ class Outcome(Task):
     """
 
     kind: ClassVar[Kind] = "classes"
-    loss: ClassVar[str] = "cross_entropy"
     type: ClassVar[str] = "outcome"
+    of_cases: ClassVar[bool] = True
 
     column: str = ""
 
@@ -109,8 +111,8 @@ class Occurs(Task):
     """
 
     kind: ClassVar[Kind] = "classes"
-    loss: ClassVar[str] = "cross_entropy"
     type: ClassVar[str] = "occurs"
+    of_cases: ClassVar[bool] = True
 
     happening: str = ""
 
@@ -134,3 +136,8 @@ class Occurs(Task):
         total = np.repeat(np.diff(counted[log.offsets]), log.lengths)
         known = known_ends(log) | (total > 0)
         return Targets((total > 0).astype(np.int32), known & (counted[1:] == before))
+
+    def case_answers(self, log: EventLog) -> NDArray[np.int32]:
+        """Return whether each case ever has the activity [C], -1 where that is not known."""
+        has = self.targets(log).values
+        return first_of_cases(np.where(known_ends(log) | (has == 1), has, -1), log)

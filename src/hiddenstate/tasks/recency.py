@@ -16,6 +16,9 @@ from hiddenstate.tasks.task import Targets, Task
 
 SHARES = (1.0, 1 / 2, 1 / 4, 1 / 8)
 
+# What floors are chosen on, in words.
+VALIDATION = "validation"
+
 # A recent floor must beat the whole past by this share of the loss.
 MARGIN = 0.005
 
@@ -63,9 +66,13 @@ def best_share(losses: Mapping[float, float]) -> float | None:
     return best if losses[best] < (1 - MARGIN) * losses[1] else None
 
 
-def share_in_words(share: float) -> str:
-    """Say which cases a recent floor was fitted on."""
-    return f"last {Fraction(share)} of the training and validation cases"
+def recent_in_words(floor: str, share: float | None, chosen_on: str) -> str:
+    """Say which cases a recent floor was fitted on, or why there is none (share None)."""
+    if share is None:
+        better = f"no recent part of the training cases did better on {chosen_on}"
+        return f"no {floor}: {better}"
+    parts = "training and validation" if chosen_on == VALIDATION else "training"
+    return f"{floor}: last {Fraction(share)} of the {parts} cases"
 
 
 def _starts(logs: Sequence[EventLog]) -> NDArray[Any]:

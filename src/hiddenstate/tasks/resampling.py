@@ -7,8 +7,9 @@ one draw is one row of counts and all draws are one matrix product.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from typing import Any
 
@@ -24,35 +25,40 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Score:
-    """A value and the limits of its 95 % interval."""
+    """A value and the limits of its 95 % interval.
+
+    NaN, and null in JSON: the value where nothing was counted, the limits also for a single case.
+    """
 
     value: float
     low: float
     high: float
 
-    def to_json(self) -> dict[str, float]:
+    def to_json(self) -> dict[str, float | None]:
         """Return the score as JSON values."""
-        return {"value": self.value, "low": self.low, "high": self.high}
+        return {name: finite(value) for name, value in asdict(self).items()}
 
     @classmethod
-    def from_json(cls, value: Mapping[str, float]) -> Score:
+    def from_json(cls, value: Mapping[str, float | None]) -> Score:
         """Read what `to_json` wrote."""
-        return cls(float(value["value"]), float(value["low"]), float(value["high"]))
+        value_low_high = (value[field.name] for field in fields(cls))
+        return cls(*(math.nan if each is None else float(each) for each in value_low_high))
 
 
 class Resampling:
     """Draws of the cases behind M scored events, the same draws for every score asked of it.
 
     Above 8,192 cases, groups of cases put together at random are drawn instead: the interval's
-    width moves by less than a hundredth, and the cost no longer grows with the log.
+    width moves by less than a hundredth, and the cost no longer grows with the log. A single case
+    is not drawn from: it says nothing of how far others lie.
     """
 
     def __init__(self, case: NDArray[Any], resamples: int = RESAMPLES, seed: int = 0) -> None:
         """Prepare `resamples` draws over the cases [M] of the events."""
         self._rng = np.random.default_rng(seed)
-        self._resamples = resamples
         distinct, group = np.unique(case, return_inverse=True)
         self.cases = len(distinct)
+        self._resamples = resamples if self.cases > 1 else 0
         self.groups = min(self.cases, MOST_GROUPS)
         if self.cases > self.groups:
             group = (self._rng.permutation(self.cases) % self.groups)[group]
@@ -86,6 +92,11 @@ def interval(values: Floats) -> Score:
     tail = (1 - LEVEL) / 2
     low, high = np.quantile(drawn, [tail, 1 - tail])
     return Score(float(values[0]), float(low), float(high))
+
+
+def finite(value: float) -> float | None:
+    """Return the value, None for NaN and infinities, which JSON does not have."""
+    return value if math.isfinite(value) else None
 
 
 def ratio(top: Floats, bottom: Floats) -> Floats:

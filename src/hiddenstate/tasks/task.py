@@ -50,8 +50,9 @@ class Task(ABC):
     """
 
     kind: ClassVar[Kind]
-    loss: ClassVar[str]
     type: ClassVar[str]
+    # Whether the answer is one for the whole case, however far the case has come.
+    of_cases: ClassVar[bool] = False
 
     classes: tuple[str, ...] = ()
 
@@ -72,6 +73,11 @@ class Task(ABC):
     @abstractmethod
     def targets(self, log: EventLog) -> Targets:
         """Return the truth at each event of a log; DataError if a needed column is not there."""
+
+    def case_answers(self, log: EventLog) -> NDArray[np.int32]:
+        """Return the class of each case [C], -1 where it is not known; for tasks `of_cases`."""
+        targets = self.targets(log)
+        return first_of_cases(np.where(targets.learnable, targets.values, -1), log)
 
     def to_json(self) -> dict[str, Any]:
         """Return the task as JSON values."""
@@ -104,6 +110,14 @@ def known_ends(log: EventLog) -> NDArray[np.bool_]:
     if log.ended is None:
         return np.ones(log.events, dtype=np.bool_)
     return np.repeat(log.ended, log.lengths)
+
+
+def first_of_cases(per_event: NDArray[np.int32], log: EventLog) -> NDArray[np.int32]:
+    """Return the value at each case's first event [C], -1 for a case without events."""
+    filled = log.lengths > 0
+    values = np.full(log.cases, -1, dtype=np.int32)
+    values[filled] = per_event[log.offsets[:-1][filled]]
+    return values
 
 
 def class_codes(codes: NDArray[Any], labels: Iterable[str], classes: tuple[str, ...]) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -79,6 +79,9 @@ def fit(
             batch = training.batch(cases)
             sums, steps = model.losses(batch, recipe.label_smoothing)
             loss = (sums / steps.clamp(min=1)).sum()
+            if recipe.l2:
+                squares = [weight.square().sum() for weight in model.parameters()]
+                loss = loss + recipe.l2 * torch.stack(squares).sum()
             optimiser.zero_grad(set_to_none=True)
             (loss * (batch.events / usual_events)).backward()  # type: ignore[no-untyped-call]
             norm = float(clip_by_norm(model.parameters(), recipe.clip_norm).before)
@@ -98,6 +101,7 @@ def fit(
                 best = _copy(model)
             position.seconds = earlier_s + time.perf_counter() - began
             report = epoch.report(position, len(order), len(order), model.kernels, judged)
+            report = replace(report, epoch_ended=True)
             position.report = report.to_json()
             if checkpoint_path is not None:
                 checkpoint.write(checkpoint_path, position, model, best, optimiser)
@@ -215,5 +219,6 @@ class _Epoch:
             events_per_s=self.events / elapsed,
             seconds=position.seconds,
             seconds_left=epochs_left * elapsed * steps / step,
+            epoch_ended=False,
             kernels=kernels,
         )

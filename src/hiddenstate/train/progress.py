@@ -14,13 +14,14 @@ class Progress:
     phase             "train", or "finish": the last epochs, with the validation cases as well
     step, steps       batches done in this epoch, and in all of it
     train_loss        mean training loss of this epoch so far (nats, or scaled units for numbers)
-    validation_loss   mean validation loss; None within an epoch and when finishing
+    validation_loss   mean validation loss; None within an epoch and without validation cases
     best_epoch        epoch with the lowest validation loss so far, 0 before the first
     gradient_norm     median global norm before clipping over this epoch
     clipped           share of this epoch's steps whose gradient was clipped
     events_per_s      training events per second in this epoch
     seconds           since the fit began (time before a resume included)
     seconds_left      until the last epoch, if early stopping does not come first
+    epoch_ended       whether this is the report of a whole epoch, with its validation
     kernels           kernel that ran each layer
     """
 
@@ -40,14 +41,8 @@ class Progress:
     events_per_s: float
     seconds: float
     seconds_left: float
+    epoch_ended: bool
     kernels: tuple[str, ...] = ()
-
-    @property
-    def epoch_ended(self) -> bool:
-        """Whether this is the report of a whole epoch."""
-        return self.step == self.steps and (
-            self.validation_loss is not None or self.phase == "finish"
-        )
 
     def to_json(self) -> Mapping[str, Any]:
         """Return the report as JSON values."""

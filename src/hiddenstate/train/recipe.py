@@ -106,7 +106,10 @@ class Train(Section):
     schedule: Literal["cosine", "constant"] = "cosine"
     """Course of the learning rate after warm-up."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
-    """Decoupled weight decay of AdamW."""
+    """Decoupled weight decay of AdamW: weights shrink beside the gradient step."""
+    l2: Annotated[float, Field(ge=0)] = 0.0
+    """Coupled decay: this times the sum of squared weights is part of the training loss, so that
+    it passes through AdamW's scaling as the gradient does."""
     clip_norm: Annotated[float, Field(gt=0)] = 1.0
     """Largest global gradient norm; a larger gradient is scaled down to it."""
     batch_size: Annotated[int, Field(ge=1)] = 32
