@@ -21,6 +21,7 @@ from hiddenstate.data.times import UNREADABLE, Times, looks_like_times, shown
 from hiddenstate.data.traces import expand, is_traces
 from hiddenstate.errors import DataError, nearest
 from hiddenstate.schema.log import Categorical, EventLog, Int64
+from hiddenstate.schema.raw import BLANK
 
 MOST_BAD_SHARE = 0.05
 # Flags that, set wrong, make good rows look bad.
@@ -192,7 +193,7 @@ class Reading:
 
     def _names(self, block: Block, name: str, rows: Int64) -> pl.Series:
         raw = self._column(block, name)
-        text = texts(raw)
+        text = texts(raw, BLANK)
         if raw.dtype == pl.String:
             spaced = raw.str.contains(r"^\s|\s$") & text.is_not_null()
             self.faults.note("trimmed", rows[spaced.fill_null(False).to_numpy()])

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import polars as pl
 
 from hiddenstate.errors import DataError
 from hiddenstate.schema.raw import MISSING_WORDS, WHOLE, label
 
 
-def texts(series: pl.Series) -> pl.Series:
+def texts(series: pl.Series, missing: Sequence[str] = MISSING_WORDS) -> pl.Series:
     """Return what `label` returns for every value of a column [N].
 
     Raises DataError naming a column of a type that has no text.
@@ -30,5 +32,5 @@ def texts(series: pl.Series) -> pl.Series:
     if kind.is_integer() or kind == pl.Boolean:
         return text
     text = text.str.strip_chars()
-    text = text.set(text.is_in(MISSING_WORDS).fill_null(False), None).str.replace(WHOLE, "$1")
+    text = text.set(text.is_in(missing).fill_null(False), None).str.replace(WHOLE, "$1")
     return text.set((text == "-0").fill_null(False), "0")

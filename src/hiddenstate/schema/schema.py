@@ -14,7 +14,7 @@ from hiddenstate.schema import clock
 from hiddenstate.schema.clock import Memory, to_us
 from hiddenstate.schema.fields import Fields
 from hiddenstate.schema.log import Categorical, EventLog, Floats, Int64
-from hiddenstate.schema.raw import label, number
+from hiddenstate.schema.raw import BLANK, label, number
 from hiddenstate.schema.scaler import Scaler, signed_log1p
 from hiddenstate.schema.vocabulary import UNKNOWN, Vocabulary
 
@@ -169,8 +169,10 @@ class Schema:
         an input. `memory` is None at an entity's first event. Equal to `encode`, bit for bit.
         Raises DataError where the activity is missing or a number or time cannot be read.
         """
-        codes = np.array([v.encode(label(event.get(k))) for k, v in self.vocabularies.items()])
-        if label(event.get(self.activity)) is None:
+        words = {name: label(event.get(name)) for name in self.vocabularies}
+        words[self.activity] = label(event.get(self.activity), BLANK)
+        codes = np.array([self.vocabularies[name].encode(word) for name, word in words.items()])
+        if words[self.activity] is None:
             raise DataError(
                 f"The event has no {self.activity!r}; it has {sorted(event)}.",
                 "Every event says what happened; the model was trained with that column.",
