@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hiddenstate.data import Split, batches, by_column, by_time
-from hiddenstate.errors import DataError, SpecError, UsageError
+from hiddenstate.data import batches, by_column, by_time
+from hiddenstate.errors import DataError, UsageError
 from hiddenstate.schema import Categorical, EventLog
 
 
@@ -95,16 +93,6 @@ def test_shares_and_logs_that_do_not_fit_are_refused() -> None:
         by_time(log_of(2))
     with pytest.raises(UsageError, match="without times"):
         by_time(untimed, strict=True)
-
-
-def test_a_split_survives_its_json() -> None:
-    split = by_time(log_of(20), strict=True)
-    raw = json.loads(json.dumps(split.to_json()))
-    again = Split.from_json(raw)
-    assert again.to_json() == split.to_json()
-    assert raw["cases"] == {"train": 14, "validation": 2, "test": 4}
-    with pytest.raises(SpecError, match=r"split\.test"):
-        Split.from_json(raw | {"test": [1.5]})
 
 
 @settings(max_examples=60, deadline=None)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,10 +84,6 @@ class ReadReport:
     repairs: tuple[Repair, ...]
     attributes: tuple[Attribute, ...]
     dropped: Mapping[str, str]
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the report as a JSON object."""
-        return asdict(self)
 
     def repair(self, code: str) -> Repair | None:
         """Return the repair of a code, None where there was none."""

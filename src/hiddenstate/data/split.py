@@ -7,11 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from hiddenstate.errors import DataError, SpecError, UsageError
-from hiddenstate.schema import Fields
+from hiddenstate.errors import DataError, UsageError
 from hiddenstate.schema.log import EventLog, Int64
 
-PARTS = ("train", "validation", "test")
 _NAMES = {
     **dict.fromkeys(("train", "training"), 0),
     **dict.fromkeys(("validation", "valid", "val", "dev"), 1),
@@ -38,52 +36,11 @@ class Split:
 
     def parts(self, log: EventLog) -> tuple[EventLog, EventLog, EventLog]:
         """Return the training, validation and test log; strict ones cut at `until_us`."""
-        train, validation, test = (log.select(part) for part in self._indices)
+        indices = (self.train, self.validation, self.test)
+        train, validation, test = (log.select(part) for part in indices)
         if self.until_us is not None:
             train, validation = _before(train, self.until_us), _before(validation, self.until_us)
         return train, validation, test
-
-    @property
-    def _indices(self) -> tuple[Int64, Int64, Int64]:
-        return self.train, self.validation, self.test
-
-    def to_json(self) -> dict[str, object]:
-        """Return the split as a JSON object."""
-        return {
-            "description": self.description,
-            "cases": {name: len(part) for name, part in zip(PARTS, self._indices, strict=True)},
-            "until_us": self.until_us,
-            "dropped_events": self.dropped[0],
-            "dropped_cases": self.dropped[1],
-            "column": self.column,
-            **{name: part.tolist() for name, part in zip(PARTS, self._indices, strict=True)},
-        }
-
-    @classmethod
-    def from_json(cls, raw: object, where: str = "split") -> Split:
-        """Read `to_json` back; raises SpecError naming a damaged field."""
-        fields = Fields(raw, where)
-        parts = []
-        for name in PARTS:
-            cases = fields.array(name)
-            if not all(type(case) is int and case >= 0 for case in cases):
-                raise SpecError(
-                    f"The field {where}.{name} holds something else than case indices.",
-                    "It was expected to be a list of whole numbers from 0.",
-                    "The file is damaged; fit again.",
-                )
-            parts.append(np.array(cases, dtype=np.int64))
-        until_us = fields.raw.get("until_us")
-        column = fields.raw.get("column")
-        return cls(
-            parts[0],
-            parts[1],
-            parts[2],
-            fields.text("description"),
-            None if until_us is None else int(fields.number("until_us")),
-            (int(fields.number("dropped_events")), int(fields.number("dropped_cases"))),
-            None if column is None else fields.text("column"),
-        )
 
 
 def by_time(

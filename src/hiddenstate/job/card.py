@@ -97,7 +97,7 @@ def _question(task: str) -> str:
 
 
 def _training_line(training: Mapping[str, Any]) -> str:
-    if "epochs" not in training and training["interrupted"]:
+    if "epochs" not in training:
         return "- training: stopped by Ctrl-C within the first epoch"
     stopped = ", stopped by Ctrl-C" if training["interrupted"] else ""
     more = training["finish_epochs"]

@@ -79,11 +79,12 @@ def fit(
             batch = training.batch(cases)
             sums, steps = model.losses(batch, recipe.label_smoothing)
             loss = (sums / steps.clamp(min=1)).sum()
+            objective = loss * (batch.events / usual_events)
             if recipe.l2:
                 squares = [weight.square().sum() for weight in model.parameters()]
-                loss = loss + recipe.l2 * torch.stack(squares).sum()
+                objective = objective + recipe.l2 * torch.stack(squares).sum()
             optimiser.zero_grad(set_to_none=True)
-            (loss * (batch.events / usual_events)).backward()  # type: ignore[no-untyped-call]
+            objective.backward()  # type: ignore[no-untyped-call]
             norm = float(clip_by_norm(model.parameters(), recipe.clip_norm).before)
             epoch.add(float(loss.detach()), batch.events, norm, rate)
             optimiser.step()
