@@ -1,19 +1,33 @@
-# make demo    set everything up and run the main job on a simulated ticket log
-# make test    set everything up and pass the tests
-# make check   lint, types, imports
-# make bench   measure again: simulated tickets, ten million events, and the public logs where
-#              HIDDENSTATE_DATA names their folder; writes docs/results
-# make docs    write the pages that are made from the code
-# PIP_OPTIONS  is handed to pip, for example to name another package index
+# make demo      set everything up and run the main job on a simulated ticket log
+# make test      set everything up and pass the tests
+# make check     lint, types, imports
+# make sanitize  the laws of the compiled kernels, with every memory access checked
+# make bench     measure again: simulated tickets, ten million events, the kernels against their
+#                peers, and the public logs where HIDDENSTATE_DATA names their folder; writes
+#                docs/results
+# make docs      write the pages that are made from the code
+# PIP_OPTIONS    is handed to pip, for example to name another package index
 
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 PIP_OPTIONS ?=
 PIP := .venv/bin/python -m pip --disable-pip-version-check install --quiet -c constraints.txt $(PIP_OPTIONS)
 
-.PHONY: demo test check bench docs clean
+# What an installation is made from; Python files are used where they lie.
+INSTALLED_FROM := pyproject.toml constraints.txt CMakeLists.txt $(wildcard src/hiddenstate/kernels/csrc/*)
+TELL := .venv/bin/python -c 'from hiddenstate.kernels import native; print(native.status())'
 
-demo: .venv/installed-train
+# For working on it: a build folder that is kept, so that only what changed is compiled again, and
+# build tools that stay where they are, or CMake would begin anew. Warnings are errors, and where
+# there is a compiler a failed build is a failure, not an installation without the kernels.
+BUILD_TOOLS := cmake nanobind ninja scikit-build-core
+BUILD := --no-build-isolation -C build-dir=build/dev -C cmake.define.HIDDENSTATE_STRICT=ON
+COMPILER := $(shell command -v $(CXX))
+
+.PHONY: demo test check sanitize bench docs clean
+
+# Whoever has set up the tests needs no second installation for the demo.
+demo: $(firstword $(wildcard .venv/installed-dev) .venv/installed-train)
 	.venv/bin/hiddenstate demo --out demo --overwrite
 
 test: .venv/installed-dev
@@ -25,9 +39,25 @@ check: .venv/installed-dev
 	.venv/bin/mypy
 	.venv/bin/lint-imports
 
-bench: .venv/installed-dev
+# AddressSanitizer has to be loaded before Python, and the C++ library before it is asked for its
+# throw. Leaks are not looked for: Python and NumPy keep memory until they end on purpose.
+# PYTHONMALLOC: each object from malloc, which the sanitizer guards, not from Python's arenas.
+sanitize: .venv/installed-dev
+	.venv/bin/cmake -S . -B build/sanitize -G Ninja -DCMAKE_BUILD_TYPE=None \
+		-DCMAKE_MAKE_PROGRAM=$(CURDIR)/.venv/bin/ninja -DPython_EXECUTABLE=$(CURDIR)/.venv/bin/python \
+		-Dnanobind_DIR="$$(.venv/bin/python -m nanobind --cmake_dir)" \
+		-DHIDDENSTATE_SANITIZE=ON -DHIDDENSTATE_STRICT=ON
+	.venv/bin/cmake --build build/sanitize
+	LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libstdc++.so)" \
+		ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 PYTHONMALLOC=malloc \
+		.venv/bin/python -m pytest --capture=sys -p tests.sanitized $(SANITIZED)
+
+SANITIZED := $(wildcard tests/laws/test_native*.py) tests/laws/test_scan.py tests/laws/test_scan_lengths.py
+
+bench: .venv/installed-bench
 	.venv/bin/python -m benchmarks.simulator
 	.venv/bin/python -m benchmarks.large
+	.venv/bin/python -m benchmarks.kernels
 	test -z "$(HIDDENSTATE_DATA)" || .venv/bin/python -m benchmarks.next_event
 
 docs: .venv/installed-dev
@@ -42,10 +72,17 @@ clean:
 	Install one, or name it: make demo PYTHON=/path/to/python3.11" >&2; exit 1; }
 	$(PYTHON) -m venv .venv
 
-.venv/installed-train: pyproject.toml constraints.txt | .venv/bin/python
+.venv/installed-train: $(INSTALLED_FROM) | .venv/bin/python
 	$(PIP) -e '.[train]'
+	@$(TELL)
 	@touch $@
 
-.venv/installed-dev: pyproject.toml constraints.txt | .venv/bin/python
-	$(PIP) -e '.[dev]'
+.venv/installed-dev: $(INSTALLED_FROM) | .venv/bin/python
+	$(PIP) $(BUILD_TOOLS)
+	HIDDENSTATE_NEEDS_COMPILED=$(if $(COMPILER),1) $(PIP) $(BUILD) -e '.[dev]'
+	@$(TELL)
+	@touch $@
+
+.venv/installed-bench: .venv/installed-dev
+	HIDDENSTATE_NEEDS_COMPILED=$(if $(COMPILER),1) $(PIP) $(BUILD) -e '.[dev,bench]'
 	@touch $@

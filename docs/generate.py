@@ -60,7 +60,8 @@ def _commands(command: Any, name: str) -> list[str]:
     if inner:
         return [line for key, each in inner.items() for line in _commands(each, f"{name} {key}")]
     flags = [
-        f"- `{', '.join([*option.opts])}`: {' '.join((getattr(option, 'help', '') or '').split())}"
+        f"- `{', '.join([*option.opts, *option.secondary_opts])}`: "
+        + " ".join((getattr(option, "help", "") or "").split())
         for option in command.params
         if option.name != "help"
     ]

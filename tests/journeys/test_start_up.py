@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ import pytest
 from tests.journeys.calling import run
 
 HELP_S = 0.3
+IMPORT_S = 0.2
+FIRST_PREDICTION_S = 0.5
 HEAVY = ("torch", "polars", "pydantic", "plotly", "pandas")
 
 
@@ -24,8 +27,11 @@ def loaded(code: str, folder: Path) -> set[str]:
     return set(done.stdout.splitlines()[-1].split())
 
 
-def test_help_is_quick(tmp_path: Path) -> None:
-    """Processor time counts, so that other work on the machine does not."""
+def least_s(start: Callable[[], object]) -> float:
+    """Start a process five times; return the least processor time that it took.
+
+    Processor time counts, so that other work on the machine does not.
+    """
 
     def spent_s() -> float:
         usage = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -34,9 +40,46 @@ def test_help_is_quick(tmp_path: Path) -> None:
     times = []
     for _ in range(5):
         before = spent_s()
-        assert run("--help", tmp_path).code == 0
+        start()
         times.append(spent_s() - before)
-    assert min(times) < HELP_S
+    return min(times)
+
+
+def test_help_is_quick(tmp_path: Path) -> None:
+    def ask() -> None:
+        assert run("--help", tmp_path).code == 0
+
+    assert least_s(ask) < HELP_S
+
+
+def test_the_runtime_is_imported_quickly(tmp_path: Path) -> None:
+    code = (
+        "import time; start = time.thread_time()\n"
+        "import hiddenstate.runtime\n"
+        "print(time.thread_time() - start)"
+    )
+    command = [sys.executable, "-c", code]
+    times = [subprocess.check_output(command, cwd=tmp_path, text=True) for _ in range(5)]
+    assert min(map(float, times)) < IMPORT_S
+
+
+def test_the_first_prediction_comes_quickly(good: Path) -> None:
+    """From the start of a process: load the model, take an event, say what comes next."""
+    code = (
+        "from pathlib import Path\n"
+        "from hiddenstate import artifact\n"
+        "from hiddenstate.runtime import Model\n"
+        "model = Model(artifact.load(Path('run')))\n"
+        "event = {'activity': 'open', 'timestamp': 0, 'amount': 1.0, 'channel': 'phone'}\n"
+        "codes, numbers, _ = model.spec.schema.encode_event(event, None)\n"
+        "outputs, _ = model.step_many(codes[None], numbers[None])\n"
+        "assert abs(sum(2.718281828 ** model.decode(outputs)[0][0]) - 1) < 1e-6"
+    )
+
+    def predict() -> None:
+        subprocess.run([sys.executable, "-c", code], cwd=good, check=True)
+
+    assert least_s(predict) < FIRST_PREDICTION_S
 
 
 @pytest.mark.parametrize("module", ["hiddenstate", "hiddenstate.runtime", "hiddenstate.cli.main"])

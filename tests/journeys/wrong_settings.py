@@ -131,6 +131,15 @@ SETTINGS = (
     ),
     Wrong("scoring without a file", "evaluate run", ("FILE",), code=2),
     Wrong("simulated tickets onto a log", "data simulate --out log.csv", ("log.csv",), code=2),
+    Wrong("kernels of a cell nobody knows", "kernels --cell lstn", ("lstn", "lstm"), code=2),
+    Wrong("kernels for a type nobody runs", "kernels --dtype float16", ("float16",), code=2),
+    Wrong("kernels over no step", "kernels --time 0", ("--time",), code=2),
+    Wrong(
+        "kernels over more than a machine holds",
+        "kernels --batch 1000000 --time 1000000",
+        ("--batch 1000000", "134,217,728"),
+        code=2,
+    ),
     Wrong(
         "a check of what is no log",
         "data check notes.txt",

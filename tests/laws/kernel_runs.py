@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor
 
@@ -16,8 +17,13 @@ REFERENCE = next(kernel for kernel in KERNELS if kernel.name == "reference")
 FAST = [kernel for kernel in KERNELS if kernel is not REFERENCE]
 
 
-def accepts(kernel: Kernel, cell: Cell) -> bool:
-    return not kernel.refusals(Request(cell, batch=3, time=7, needs_grad=True, needs_state=True))
+GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU is at hand")
+DEVICES = ["cpu", pytest.param("cuda", marks=GPU)]
+
+
+def accepts(kernel: Kernel, cell: Cell, device: str) -> bool:
+    asked = {"needs_grad": True, "needs_state": True, "device": device}
+    return not kernel.refusals(Request(cell, batch=3, time=7, **asked))
 
 
 def measure(
@@ -27,21 +33,26 @@ def measure(
     lengths: Tensor | None = None,
     reverse: bool = False,
     dtype: torch.dtype = torch.float64,
+    device: str = "cpu",
 ) -> dict[str, Tensor]:
-    """Output, final state and every gradient of a fixed weighing of both, by name.
+    """Output, final state and every gradient of a fixed weighing of both, by name, on the CPU.
 
     arrays: "params" and "state" by name, and "x" under "x".
     """
     leaves = {
-        group: {name: torch.tensor(a, dtype=dtype).requires_grad_() for name, a in named.items()}
+        group: {
+            name: torch.tensor(a, dtype=dtype, device=device).requires_grad_()
+            for name, a in named.items()
+        }
         for group, named in arrays.items()
     }
+    lengths = None if lengths is None else lengths.to(device)
     state = cell.State(**leaves["state"]) if leaves["state"] else None
     ran = kernel.run(cell, leaves["params"], leaves["x"]["x"], state, lengths, reverse=reverse)
     found = {"output": ran.output, **ran.state._asdict()}
     rng = np.random.default_rng(9)
     loss = sum(
-        (value * torch.tensor(rng.standard_normal(value.shape), dtype=dtype)).sum()
+        (value * torch.tensor(rng.standard_normal(value.shape), dtype=dtype, device=device)).sum()
         for value in found.values()
     )
     wanted = {
@@ -49,7 +60,7 @@ def measure(
     }
     gradients = torch.autograd.grad(loss, list(wanted.values()))
     found |= dict(zip(wanted, gradients, strict=True))
-    return {name: value.detach() for name, value in found.items()}
+    return {name: value.detach().cpu() for name, value in found.items()}
 
 
 def inputs(

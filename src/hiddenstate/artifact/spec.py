@@ -6,22 +6,39 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from hiddenstate.errors import ArtifactError
+from hiddenstate.errors import ArtifactError, SpecError, nearest
 from hiddenstate.schema import Scaler, Schema
 
 SPEC_VERSION = 1
+EXECUTORS = ("runtime", "streaming")
 
 
 @dataclass(frozen=True)
 class LayerSpec:
     """One recurrent layer.
 
-    cell:    as `cells.Cell.to_json` gives it
-    zoneout: share of every state array that was kept at random in training
+    cell:          as `cells.Cell.to_json` gives it
+    zoneout:       share of every state array that was kept at random in training
+    bidirectional: a second such cell reads every row backwards within its own length; both outputs
+                   side by side are the layer's
     """
 
     cell: Mapping[str, Any]
     zoneout: float = 0.0
+    bidirectional: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the layer as JSON values."""
+        value: dict[str, Any] = {"cell": dict(self.cell), "zoneout": self.zoneout}
+        # Left out where it does not hold: models fitted before it was known keep their fingerprint.
+        return {**value, "bidirectional": True} if self.bidirectional else value
+
+    @staticmethod
+    def from_json(value: Mapping[str, Any]) -> LayerSpec:
+        """Rebuild a layer; raises KeyError, TypeError or ValueError for anything else."""
+        return LayerSpec(
+            dict(value["cell"]), float(value["zoneout"]), bool(value.get("bidirectional", False))
+        )
 
 
 @dataclass(frozen=True)
@@ -53,11 +70,11 @@ class HeadSpec:
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """A causal model over event histories.
+    """A model over event histories, causal unless a layer is bidirectional.
 
     inputs     codes [B, T, K] and numbers [B, T, F], as `schema.encode` makes them
     x          [B, T, D], the K embeddings and the F numbers side by side
-    layers     recurrent layers over x; a state for every entity
+    layers     recurrent layers over x; a state for every entity, where all are causal
     heads      o [B, T, V] for each head, from what the top layer gives
     residual   a layer's input is added to its output where the widths agree
     layer_norm the input of every layer but the first is normalised
@@ -75,6 +92,28 @@ class ModelSpec:
         """D, the width of x."""
         return sum(self.embeddings) + len(self.schema.number_names)
 
+    def refusals(self, executor: str) -> list[str]:
+        """Return the reasons why an executor does not serve this model; empty means that it does.
+
+        runtime:   runs whole histories, without torch
+        streaming: the runtime from one event or chunk of a history to the next, by a kept state
+
+        Raises SpecError for another name.
+        """
+        if executor not in EXECUTORS:
+            raise SpecError(
+                f"There is no executor {executor!r}.",
+                f"The executors are {', '.join(EXECUTORS)}.",
+                f"Name one of them.{nearest(executor, EXECUTORS)}",
+            )
+        if executor == "runtime":
+            return []
+        return [
+            f"layer {index} is bidirectional, and its backward direction starts at the last event"
+            for index, layer in enumerate(self.layers)
+            if layer.bidirectional
+        ]
+
     def to_json(self) -> dict[str, Any]:
         """Return the specification as JSON values."""
         return {
@@ -84,7 +123,7 @@ class ModelSpec:
             "embeddings": list(self.embeddings),
             "residual": self.residual,
             "layer_norm": self.layer_norm,
-            "layers": [{"cell": dict(one.cell), "zoneout": one.zoneout} for one in self.layers],
+            "layers": [layer.to_json() for layer in self.layers],
             "heads": [
                 {"task": dict(head.task), "scaler": head.scaler.to_json() if head.scaler else None}
                 for head in self.heads
@@ -105,9 +144,7 @@ class ModelSpec:
             spec = ModelSpec(
                 schema=Schema.from_json(value["schema"]),
                 embeddings=tuple(int(size) for size in value["embeddings"]),
-                layers=tuple(
-                    LayerSpec(dict(one["cell"]), float(one["zoneout"])) for one in value["layers"]
-                ),
+                layers=tuple(LayerSpec.from_json(layer) for layer in value["layers"]),
                 heads=tuple(
                     HeadSpec(
                         {

@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from hiddenstate.cli import data, demo, evaluate, fit, predict
+from hiddenstate.cli import data, demo, evaluate, fit, kernels, predict
 from hiddenstate.errors import HiddenstateError
 
 app = typer.Typer(
@@ -24,6 +24,7 @@ app.command("fit")(fit.fit)
 app.command("evaluate")(evaluate.evaluate)
 app.command("predict")(predict.predict)
 app.command("demo")(demo.demo)
+app.command("kernels")(kernels.kernels)
 app.add_typer(data.app, name="data")
 
 

@@ -40,12 +40,15 @@ class Scan(NamedTuple):
     state:  the State after each row's last step (with reverse, its first)
     gates:  Gates of [B, T, H], 0 past a row's length; None unless traced
     states: State of [B, T, width], past a row's length the one kept there; None unless traced
+    projected: [B, T, G, H], the gates' rows before the past is added (`Cell.project`), 0 past a
+               row's length; None unless traced
     """
 
     output: Array
     state: Any
     gates: Any | None = None
     states: Any | None = None
+    projected: Array | None = None
 
 
 def scan(
@@ -71,14 +74,12 @@ def scan(
     Raises ShapeError when x, state, lengths or masks do not fit the cell and each other, and
     SpecError for a zoneout rate outside [0, 1) or of an array that the state does not have.
     """
-    _require_input(cell, x)
+    require_fit(cell, x, state)
     batch, time = int(x.shape[0]), int(x.shape[1])
     if zoneout is not None:
         _require_zoneout(cell, zoneout, batch, time)
     if state is None:
         state = cell.initial_state(xp, batch, x)
-    else:
-        _require_state(cell, state, batch)
     live = None
     if lengths is not None:
         live = xp.live(whole_lengths(lengths, batch, time), time, x)
@@ -115,6 +116,7 @@ def scan(
         state,
         _columns(xp, cell.Gates, gates_by_step, gate_widths, x),
         _columns(xp, cell.State, states_by_step, cell.state_shapes().values(), x),
+        _by_block(xp, cell, projected, live),
     )
 
 
@@ -136,6 +138,18 @@ def whole_lengths(lengths: Any, batch: int, time: int) -> list[int]:
                 "Count the valid steps of each row, before padding.",
             )
     return counts
+
+
+def require_fit(cell: Cell, x: Array, state: Any | None) -> None:
+    """Raise ShapeError unless x is [B, T, D] of this cell and the state (if any) has B rows."""
+    _require_input(cell, x)
+    if state is not None:
+        _require_state(cell, state, int(x.shape[0]))
+
+
+def _by_block(xp: ArrayOps, cell: Cell, projected: Array, live: Array | None) -> Array:
+    blocks = projected.reshape(*projected.shape[:2], len(cell.blocks), cell.hidden_size)
+    return blocks if live is None else xp.where(live[..., None], blocks, 0.0)
 
 
 def _columns(

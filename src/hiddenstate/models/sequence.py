@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from hiddenstate.artifact import ModelSpec
+from hiddenstate.artifact import LayerSpec, ModelSpec
 from hiddenstate.cells import from_json
 from hiddenstate.cells.cell import Scheme
-from hiddenstate.nn import Recurrent, Stack
+from hiddenstate.nn import Bidirectional, Layer, Recurrent, Stack
 from hiddenstate.nn.losses import cross_entropy, l1
 
 
@@ -69,18 +71,15 @@ class SequenceModel(nn.Module):
             nn.Embedding(rows, width)
             for rows, width in zip(spec.schema.code_sizes, spec.embeddings, strict=True)
         )
+        one_way = partial(
+            Recurrent,
+            dropconnect=noise.dropconnect,
+            kernel=kernel,
+            init=init,
+            longest_lag_steps=longest_lag_steps,
+        )
         self.stack = Stack(
-            [
-                Recurrent(
-                    from_json(layer.cell),
-                    zoneout=layer.zoneout,
-                    dropconnect=noise.dropconnect,
-                    kernel=kernel,
-                    init=init,
-                    longest_lag_steps=longest_lag_steps,
-                )
-                for layer in spec.layers
-            ],
+            [_layer(layer, one_way) for layer in spec.layers],
             dropout=noise.dropout,
             input_dropout=noise.input_dropout,
             output_dropout=noise.dropout,
@@ -94,8 +93,10 @@ class SequenceModel(nn.Module):
 
     @property
     def kernels(self) -> tuple[str, ...]:
-        """Kernel that ran each layer last."""
-        return tuple(str(layer.last_kernel) for layer in self.stack.layers)
+        """Kernel that ran each layer last; of a bidirectional one, forward and then backward."""
+        return tuple(
+            str(layer.last_kernel) for layer in self.stack.modules() if isinstance(layer, Recurrent)
+        )
 
     def forward(
         self,
@@ -131,3 +132,11 @@ class SequenceModel(nn.Module):
                 summed = l1(output.squeeze(-1), target, weight, reduction="sum")
             sums.append(summed)
         return torch.stack(sums), torch.stack([mask.sum() for mask in batch.masks])
+
+
+def _layer(spec: LayerSpec, one_way: Callable[..., Recurrent]) -> Layer:
+    cell = from_json(spec.cell)
+    forward = one_way(cell, zoneout=spec.zoneout)
+    if not spec.bidirectional:
+        return forward
+    return Bidirectional(forward, one_way(cell, zoneout=spec.zoneout, reverse=True))

@@ -5,6 +5,7 @@ from hiddenstate.nn.arrays import TORCH as TORCH
 from hiddenstate.nn.clipping import Norms as Norms
 from hiddenstate.nn.clipping import clip_by_norm as clip_by_norm
 from hiddenstate.nn.clipping import clip_by_value as clip_by_value
+from hiddenstate.nn.diagonal import linear_scan as linear_scan
 from hiddenstate.nn.dropout import Dropout as Dropout
 from hiddenstate.nn.exchange import from_torch as from_torch
 from hiddenstate.nn.exchange import to_torch as to_torch

@@ -9,8 +9,9 @@ from hiddenstate.cells import Cell
 from hiddenstate.kernels import Kernel, ReferenceKernel, Request
 from hiddenstate.nn.arrays import TORCH
 from hiddenstate.nn.fused import TorchKernel
+from hiddenstate.nn.native import NativeKernel
 
-KERNELS: tuple[Kernel, ...] = (TorchKernel(), ReferenceKernel(TORCH))
+KERNELS: tuple[Kernel, ...] = (NativeKernel(), TorchKernel(), ReferenceKernel(TORCH))
 """The kernels in the order of asking."""
 
 
@@ -27,13 +28,16 @@ def request_for(
 ) -> Request:
     """Return the request that running `cell` over x [B, T, D] makes.
 
+    Under autocast a narrow x counts as float32, in which the compiled kernels then compute.
     Inside torch.func's transforms (vmap, grad, jacrev, ...) second derivatives count as asked for.
     """
+    narrow = x.dtype in (torch.float16, torch.bfloat16)
+    dtype = torch.float32 if narrow and torch.is_autocast_enabled(x.device.type) else x.dtype
     return Request(
         cell,
         x.shape[0],
         x.shape[1],
-        dtype=str(x.dtype).removeprefix("torch."),
+        dtype=str(dtype).removeprefix("torch."),
         device=x.device.type,
         ragged=ragged,
         reverse=reverse,
@@ -41,6 +45,9 @@ def request_for(
         needs_state=needs_state,
         needs_trace=needs_trace,
         zoneout=zoneout,
-        # torch has no public way to ask whether a transform is active.
-        second_order=torch._C._functorch.peek_interpreter_stack() is not None,
+        # torch has no public way to ask whether a transform is active. While torch.compile traces,
+        # only the type of what peek gives is right: it is not None even if there is none.
+        second_order=isinstance(
+            torch._C._functorch.peek_interpreter_stack(), torch._C._functorch.CInterpreter
+        ),
     )

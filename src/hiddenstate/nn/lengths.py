@@ -51,8 +51,8 @@ def _take(x: Tensor, index: Tensor) -> Tensor:
 def checked_lengths(lengths: Tensor | None, x: Tensor) -> Tensor | None:
     """Return lengths [B] as int64 beside x [B, T, ...]; None if none are given or all are T.
 
-    Lengths on a GPU are not read back, so their range is checked only where they lie on the CPU.
-    Raises ShapeError.
+    Lengths on a GPU are not read back, and torch.compile cannot read any: there their range is not
+    checked here (the compiled kernels check it again). Raises ShapeError.
     """
     if lengths is None:
         return None
@@ -64,7 +64,7 @@ def checked_lengths(lengths: Tensor | None, x: Tensor) -> Tensor | None:
             f"a batch of shape {list(x.shape)} needs whole numbers of shape [{batch}].",
             "Give the number of real steps of each row.",
         )
-    if lengths.device.type == "cpu" and batch:
+    if lengths.device.type == "cpu" and batch and not torch.compiler.is_compiling():
         low, high = (int(edge) for edge in lengths.aminmax())
         if low < 0 or high > time:
             raise ShapeError(

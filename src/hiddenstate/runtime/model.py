@@ -1,17 +1,19 @@
-"""Runs an artifact with NumPy alone: whole histories, or one event for many entities."""
+"""Runs an artifact without torch: whole histories, or one event for many entities."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hiddenstate.artifact import Artifact, LayerSpec
-from hiddenstate.cells import NUMPY, Cell, from_json
-from hiddenstate.errors import ArtifactError
-from hiddenstate.kernels import Zoneout, scan
+from hiddenstate.artifact import Artifact
+from hiddenstate.errors import SpecError
+from hiddenstate.kernels import Linear
+from hiddenstate.kernels.native import Storage
+from hiddenstate.runtime.layer import build
+from hiddenstate.runtime.weights import Weights
 from hiddenstate.schema import EventLog
 
 Array = NDArray[Any]
@@ -21,15 +23,6 @@ BATCH_EVENTS = 16_384
 # A batch holds fewer events where there are many classes: float64 outputs stay below 64 MB.
 BATCH_OUTPUTS = 8_000_000
 BATCH_CASES = 512
-
-
-class Layer(NamedTuple):
-    """One recurrent layer with its parameters in float32."""
-
-    cell: Cell
-    params: Mapping[str, Array]
-    norm: tuple[Array, Array] | None
-    zoneout: Zoneout | None
 
 
 class Prediction(NamedTuple):
@@ -44,41 +37,70 @@ class Prediction(NamedTuple):
 
 
 class Model:
-    """An artifact that runs: causal, float32, the same numbers as in torch up to rounding.
+    """An artifact that runs: float32, the same numbers as in torch up to rounding.
 
-    State is a tuple over layers of the cells' States [B, ...]. Raises ArtifactError where the
-    weights do not fit the specification.
+    State is a tuple over layers of the cells' States [B, ...]; a model with a bidirectional layer
+    has none that could be carried on, and raises SpecError where one is asked for. Raises
+    ArtifactError where the weights do not fit the specification.
+
+    With the compiled kernels an entity's state and outputs have the same bits alone and in any
+    batch; `weights` may then be "bfloat16" or "int8", for recurrent weights in half or a quarter of
+    the memory (KernelRefusal where the kernels cannot). What that costs in exactness is measured in
+    docs/results/kernels.md.
     """
 
-    def __init__(self, artifact: Artifact) -> None:
+    def __init__(self, artifact: Artifact, weights: Storage = "float32") -> None:
         """Take the weights of an artifact, checked against its specification."""
         self.spec = artifact.spec
         self.fingerprint = artifact.fingerprint
-        weights = _Weights(artifact.weights)
+        self._unstreamed = artifact.spec.refusals("streaming")
+        given = Weights(artifact.weights)
         self._embeddings = tuple(
-            weights.take(f"embeddings.{k}.weight", (rows, width))
+            given.take(f"embeddings.{k}.weight", (rows, width))
             for k, (rows, width) in enumerate(
                 zip(self.spec.schema.code_sizes, self.spec.embeddings, strict=True)
             )
         )
         self._layers = tuple(
-            _layer(index, layer, weights, normalised=self.spec.layer_norm and index > 0)
+            build(
+                index,
+                layer,
+                given,
+                weights,
+                normalised=self.spec.layer_norm and index > 0,
+                residual=self.spec.residual,
+            )
             for index, layer in enumerate(self.spec.layers)
         )
-        width = self._layers[-1].cell.output_size
+        width = self._layers[-1].output_size
         self._heads = tuple(
-            (
-                weights.take(f"heads.{index}.weight", (head.outputs, width)),
-                weights.take(f"heads.{index}.bias", (head.outputs,)),
+            Linear(
+                given.take(f"heads.{index}.weight", (head.outputs, width)),
+                given.take(f"heads.{index}.bias", (head.outputs,)),
             )
             for index, head in enumerate(self.spec.heads)
         )
-        weights.require_all_taken()
+        given.require_all_taken()
+
+    @property
+    def kernels(self) -> tuple[str, ...]:
+        """Kernel that ran each layer last; of a bidirectional one, forward and then backward."""
+        return tuple(each.kernel for layer in self._layers for each in layer.directions)
 
     def initial_state(self, batch: int) -> State:
         """Return the state of entities without events."""
-        like = np.zeros(0, dtype=np.float32)
-        return tuple(layer.cell.initial_state(NUMPY, batch, like) for layer in self._layers)
+        self._require_streaming()
+        return tuple(layer.initial_state(batch) for layer in self._layers)
+
+    def run_whole(
+        self, codes: Array, numbers: Array, lengths: Array | None = None
+    ) -> tuple[Array, ...]:
+        """Run whole histories, codes [B, T, K] and numbers [B, T, F]; return heads' o [B, T, V].
+
+        Past a row's length the outputs mean nothing.
+        """
+        x = self._embed(codes, numbers)
+        return self._read_out(self._recur(x, lengths, None, final_state=False)[0])
 
     def run(
         self,
@@ -87,23 +109,14 @@ class Model:
         lengths: Array | None = None,
         state: State | None = None,
     ) -> tuple[tuple[Array, ...], State]:
-        """Run codes [B, T, K] and numbers [B, T, F]; return each head's o [B, T, V] and the state.
+        """Run the next T events, codes [B, T, K] and numbers [B, T, F], on from a state.
 
-        Past a row's length the outputs mean nothing and the state is kept.
+        Returns each head's o [B, T, V] and the next state. Past a row's length the outputs mean
+        nothing and the state is kept.
         """
-        parts = [table[codes[..., k]] for k, table in enumerate(self._embeddings)]
-        h = np.concatenate([*parts, numbers.astype(np.float32, copy=False)], axis=-1)
-        states = []
-        for index, layer in enumerate(self._layers):
-            first = None if state is None else state[index]
-            read = h if layer.norm is None else NUMPY.layer_norm(h, *layer.norm)
-            done = scan(
-                NUMPY, layer.cell, layer.params, read, first, lengths, zoneout=layer.zoneout
-            )
-            skips = self.spec.residual and layer.cell.input_size == layer.cell.output_size
-            h = done.output + h if skips else done.output
-            states.append(done.state)
-        return tuple(NUMPY.linear(h, w, b) for w, b in self._heads), tuple(states)
+        self._require_streaming()
+        h, state = self._recur(self._embed(codes, numbers), lengths, state, final_state=True)
+        return self._read_out(h), state
 
     def step_many(
         self, codes: Array, numbers: Array, state: State | None = None
@@ -126,7 +139,10 @@ class Model:
         return tuple(decoded)
 
     def predict(self, log: EventLog) -> Iterator[Prediction]:
-        """Yield predictions for every event of a log, in batches of cases of similar length."""
+        """Yield predictions for every event of a log, in batches of cases of similar length.
+
+        They rest on the events so far; with a bidirectional layer, on the whole case.
+        """
         widest = max(head.outputs for head in self.spec.heads)
         for cases in _batches(log.lengths, min(BATCH_EVENTS, BATCH_OUTPUTS // widest)):
             part = log.select(cases)
@@ -134,9 +150,38 @@ class Model:
             steps = np.arange(int(part.lengths.max()))
             real = steps < part.lengths[:, None]
             rows = np.minimum(part.offsets[:-1, None] + steps, part.events - 1)
-            outputs, _ = self.run(inputs.codes[rows], inputs.numbers[rows], part.lengths)
+            outputs = self.run_whole(inputs.codes[rows], inputs.numbers[rows], part.lengths)
             within = steps + log.offsets[cases][:, None]
             yield Prediction(within[real], self.decode(tuple(o[real] for o in outputs)))
+
+    def _embed(self, codes: Array, numbers: Array) -> Array:
+        """Return x [B, T, D] from codes [B, T, K] and numbers [B, T, F]."""
+        parts = [table[codes[..., k]] for k, table in enumerate(self._embeddings)]
+        return np.concatenate([*parts, numbers.astype(np.float32, copy=False)], axis=-1)
+
+    def _recur(
+        self, h: Array, lengths: Array | None, state: State | None, *, final_state: bool
+    ) -> tuple[Array, State]:
+        """Run all layers over x [B, T, D]; return the top's output [B, T, P] and their states."""
+        states = []
+        for index, layer in enumerate(self._layers):
+            first = None if state is None else state[index]
+            h, last = layer.run(h, lengths, first, final_state)
+            states.append(last)
+        return h, tuple(states)
+
+    def _read_out(self, h: Array) -> tuple[Array, ...]:
+        """Return each head's o [B, T, V] from h [B, T, P]."""
+        return tuple(head(h) for head in self._heads)
+
+    def _require_streaming(self) -> None:
+        if self._unstreamed:
+            raise SpecError(
+                f"This model cannot be streamed: {'; '.join(self._unstreamed)}.",
+                "A state stands for the events so far, and is carried on to the next.",
+                "Run whole histories (predict, run_whole), or fit a model without bidirectional "
+                "layers.",
+            )
 
 
 def _batches(lengths: NDArray[np.int64], events: int) -> Iterator[NDArray[np.int64]]:
@@ -149,49 +194,3 @@ def _batches(lengths: NDArray[np.int64], events: int) -> Iterator[NDArray[np.int
         count = max(1, int(np.searchsorted(sizes, events, side="right")))
         yield order[:count]
         order = order[count:]
-
-
-def _layer(index: int, spec: LayerSpec, weights: _Weights, *, normalised: bool) -> Layer:
-    cell = from_json(spec.cell)
-    params = {
-        name: weights.take(f"stack.layers.{index}.{name}", shape)
-        for name, shape in cell.shapes().items()
-    }
-    norm = None
-    if normalised:
-        size = (cell.input_size,)
-        norm = (
-            weights.take(f"stack.norms.{index - 1}.weight", size),
-            weights.take(f"stack.norms.{index - 1}.bias", size),
-        )
-    zoneout = None
-    if spec.zoneout:
-        zoneout = Zoneout(dict.fromkeys(cell.state_shapes(), spec.zoneout))
-    return Layer(cell, params, norm, zoneout)
-
-
-class _Weights:
-    """Weights by name, each taken once and with the shape that the specification asks for."""
-
-    def __init__(self, arrays: Mapping[str, Array]) -> None:
-        self._left = dict(arrays)
-
-    def take(self, name: str, shape: tuple[int, ...]) -> Array:
-        array = self._left.pop(name, None)
-        if array is None or array.shape != shape:
-            found = "is missing" if array is None else f"has shape {list(array.shape)}"
-            raise ArtifactError(
-                f"The weight {name} {found}.",
-                f"The specification asks for shape {list(shape)}.",
-                "The weights belong to another model, or spec.json was edited: restore the "
-                "folder from a copy, or fit the model again.",
-            )
-        return np.ascontiguousarray(array, dtype=np.float32)
-
-    def require_all_taken(self) -> None:
-        if self._left:
-            raise ArtifactError(
-                f"No part of the model uses these weights: {', '.join(sorted(self._left))}.",
-                "Every weight has its place in the specification.",
-                "The weights belong to another model: restore the folder, or fit again.",
-            )

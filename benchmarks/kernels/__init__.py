@@ -1,0 +1,1 @@
+"""The compiled kernels and the runtime against torch.nn, ONNX Runtime, JAX and Keras."""
