@@ -23,6 +23,7 @@ TELL := .venv/bin/python -c 'from hiddenstate.kernels import native; print(nativ
 BUILD_TOOLS := cmake nanobind ninja scikit-build-core
 BUILD := --no-build-isolation -C build-dir=build/dev -C cmake.define.HIDDENSTATE_STRICT=ON
 COMPILER := $(shell command -v $(CXX))
+SANITIZED := $(wildcard tests/laws/test_native*.py) tests/laws/test_scan.py tests/laws/test_scan_lengths.py
 
 .PHONY: demo test check sanitize bench docs clean
 
@@ -41,7 +42,8 @@ check: .venv/installed-dev
 
 # AddressSanitizer has to be loaded before Python, and the C++ library before it is asked for its
 # throw. Leaks are not looked for: Python and NumPy keep memory until they end on purpose.
-# PYTHONMALLOC: each object from malloc, which the sanitizer guards, not from Python's arenas.
+# PYTHONMALLOC: each object from malloc, which the sanitizer guards, not from Python's arenas. The
+# report is written past Python, so pytest must not catch what is written to file descriptor 2.
 sanitize: .venv/installed-dev
 	.venv/bin/cmake -S . -B build/sanitize -G Ninja -DCMAKE_BUILD_TYPE=None \
 		-DCMAKE_MAKE_PROGRAM=$(CURDIR)/.venv/bin/ninja -DPython_EXECUTABLE=$(CURDIR)/.venv/bin/python \
@@ -51,8 +53,6 @@ sanitize: .venv/installed-dev
 	LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libstdc++.so)" \
 		ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 PYTHONMALLOC=malloc \
 		.venv/bin/python -m pytest --capture=sys -p tests.sanitized $(SANITIZED)
-
-SANITIZED := $(wildcard tests/laws/test_native*.py) tests/laws/test_scan.py tests/laws/test_scan_lengths.py
 
 bench: .venv/installed-bench
 	.venv/bin/python -m benchmarks.simulator

@@ -1,4 +1,4 @@
-"""For `make sanitize`, a pytest plugin: sanitized kernels in the place of the installed ones."""
+"""A pytest plugin of `make sanitize`: sanitized kernels in the place of the installed ones."""
 
 from __future__ import annotations
 

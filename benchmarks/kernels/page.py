@@ -56,6 +56,14 @@ own settings. ONNX Runtime has none and keeps what the processor offers.
     8: """
 One event of every entity: embedding, step, head, log probabilities. On one core.
 """,
+    9: """
+`Recurrent(cell).trace(x)` against `Recurrent(cell)(x)`, gradients recorded by both. The trace holds
+every gate, state and projection; it may cost a tenth.
+""",
+    10: """
+The same fitted model, its recurrent weights held in float32, bfloat16 and int8 (a scale for each
+row): scores on the test cases, and the time of predicting all of their events.
+""",
 }
 
 

@@ -63,6 +63,8 @@ TITLES = {
     6: "A fit to the same validation loss",
     7: "With AVX2 alone",
     8: "Serving: 128 entities, embedding 32, GRU-128, 30 classes",
+    9: "Every gate in view",
+    10: "Weights in 16 and 8 bits",
 }
 
 
@@ -80,6 +82,8 @@ def settings(items: set[int], quick: bool) -> Iterator[Setting]:
         (7, "training", (AVX2,), both),
         (7, "steps", (AVX2,), both),
         (8, "serving", (DEFAULT,), [1]),
+        (9, "tracing", (DEFAULT,), both),
+        (10, "storage", (DEFAULT,), [1]),
     )
     for item, module, variants, counts in plan:
         if item in items:

@@ -11,6 +11,7 @@ from hiddenstate.artifact import Artifact
 from hiddenstate.errors import ArtifactError
 from hiddenstate.job.evaluate import METRICS, Ceiling, evaluate_log
 from hiddenstate.job.shuffle import shuffle_ablation
+from hiddenstate.kernels.native import Storage
 from hiddenstate.runtime import Model as Runtime
 from hiddenstate.schema import EventLog
 from hiddenstate.tasks import floors_from
@@ -36,10 +37,10 @@ class Model:
     It runs on NumPy; torch is not loaded.
     """
 
-    def __init__(self, artifact: Artifact) -> None:
-        """Wrap an artifact."""
+    def __init__(self, artifact: Artifact, weights: Storage = "float32") -> None:
+        """Wrap an artifact; `weights` is how its recurrent weights are held, as in `runtime`."""
         self.artifact = artifact
-        self.runtime = Runtime(artifact)
+        self.runtime = Runtime(artifact, weights)
         self._reading = dict(artifact.metrics["reading"])
         self._floors = {
             head.name: floors_from(
@@ -149,11 +150,15 @@ class Model:
         artifacts.save(self.artifact, Path(folder))
 
 
-def load(folder: str | Path) -> Model:
-    """Load a run folder; ArtifactError where it is foreign, unfinished or damaged."""
+def load(folder: str | Path, weights: Storage = "float32") -> Model:
+    """Load a run folder; ArtifactError where it is foreign, unfinished or damaged.
+
+    weights: how the recurrent weights are held: float32, or, with the compiled kernels, bfloat16
+             or int8 (half and a quarter of the memory; KernelRefusal where they cannot)
+    """
     artifact = artifacts.load(Path(folder))
     try:
-        return Model(artifact)
+        return Model(artifact, weights)
     except (KeyError, TypeError, ValueError, AttributeError) as problem:
         raise ArtifactError(
             f"{folder}: floors.json, floors.safetensors or metrics.json is not whole "
