@@ -24,8 +24,13 @@ Written by `python -m docs.generate` from the code; a test holds it to that.
 A recipe is a TOML file given with `--recipe`. Every setting below can stand in it, and every one
 can be given on the command line by its name: `--set train.clip_norm=0.5`. Those used most have a
 flag of their own (`hiddenstate fit --help`). The resolved recipe is saved with the run as
-`recipe.toml`. The environment variable `HIDDENSTATE_DATA` names a folder with public logs for tests
-and benchmarks.
+`recipe.toml`.
+
+Environment variables: `HIDDENSTATE_ISA` forces an instruction set of the compiled kernels
+(`avx512`, `avx2`, `neon`, `generic`; `hiddenstate kernels` says what is here);
+`HIDDENSTATE_THREADS` is the number of threads that share the rows of a call without torch (all
+processors; in torch its own number counts); `HIDDENSTATE_DATA` names a folder with public logs for
+tests and benchmarks.
 """
 
 

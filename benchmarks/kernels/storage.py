@@ -9,13 +9,16 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import hiddenstate
 from benchmarks.kernels.clock import interleaved
 from benchmarks.kernels.measure import Row
 from benchmarks.kernels.plan import Setting
+from hiddenstate.job.model import Model
 from hiddenstate.kernels.native import STORAGES
+from hiddenstate.schema import EventLog
 
 FOLDER = "ppm_chrono_80_20"
 CELLS = ("gru", "lstm")
@@ -39,10 +42,12 @@ def rows(setting: Setting) -> Iterator[Row]:
         for name, model in models.items():
             scores = model.evaluate(log, bootstrap=10)
             for metric in ("accuracy", "log_loss"):
-                row.check(f"{metric}, {name}", [scores[metric]["value"]])
-        calls = {
-            name: (lambda model=model: list(model.runtime.predict(log)))
-            for name, model in models.items()
-        }
+                row.check(f"{metric}, {name}", [scores[metric]])
+        calls = {name: partial(_predict, model, log) for name, model in models.items()}
         row.samples = interleaved(calls, setting.seconds)
         yield row
+
+
+def _predict(model: Model, log: EventLog) -> None:
+    for _ in model.runtime.predict(log):
+        pass

@@ -274,14 +274,12 @@ def test_activations_are_exact_to_a_few_ulps(isa: str) -> None:
     dense = np.linspace(-20, 20, 200_001).astype(np.float32)
     x = np.concatenate([every, -every, dense])
     wide = x.astype(np.float64)
-    # Measured: 4.6 and 2.5, the same on all that fuse; 5.5 and, in sigmoid's tail, 58 without fma.
-    fuses = isa in FUSED
-    assert ulps(compiled.tanh(x), np.tanh(wide)).max() < (5 if fuses else 6)
+    # Measured: 4.6 and 2.5, the same on all that fuse; tanh 5.5 without fma.
+    assert ulps(compiled.tanh(x), np.tanh(wide)).max() < (5 if isa in FUSED else 6)
     with np.errstate(over="ignore"):
         true = 1 / (1 + np.exp(-wide))
     found = compiled.sigmoid(x)
-    for lowest, most in ((-1, 3), (-87, 3 if fuses else 64)):
-        assert ulps(found[x > lowest], true[x > lowest]).max() < most
+    assert ulps(found[x > -87], true[x > -87]).max() < 3
     assert np.abs(found[x <= -87]).max() < 2e-38
     for function, ends in ((compiled.tanh, (-1, 1)), (compiled.sigmoid, (0, 1))):
         edges = function(np.array([-np.inf, np.inf, np.nan], np.float32))

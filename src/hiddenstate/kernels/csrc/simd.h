@@ -123,7 +123,8 @@ INLINE F exponential(F x) {
   x = upper(lower(x, all(-87.0f)), all(88.0f));
   const F shifted = fma(x, all(1.442695041f), magic);
   const F n = shifted - magic;
-  const F r = fma(n, all(1.904654300e-9f), fma(n, all(-0.693147182464599609375f), x));
+  // ln 2 in two parts, the first short enough for n times it to be exact without fma too.
+  const F r = fma(n, all(2.12194440e-4f), fma(n, all(-0.693359375f), x));
   F p = all(1.383684555e-3f);
   p = fma(p, r, all(8.374815802e-3f));
   p = fma(p, r, all(4.166822558e-2f));
