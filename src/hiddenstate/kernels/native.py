@@ -42,7 +42,7 @@ KEPT, PROJECTED, CLEAR = 1, 2, 4
 
 
 def _from_environment() -> None:
-    """Obey HIDDENSTATE_ISA (an instruction set by name) and check HIDDENSTATE_THREADS."""
+    """Obey HIDDENSTATE_ISA, the name of an instruction set."""
     wanted = os.environ.get("HIDDENSTATE_ISA", "")
     if module is not None and wanted:
         names = module.instruction_sets()
@@ -62,7 +62,7 @@ def available_threads() -> int:
     if not given:
         return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
     if not given.isdecimal() or not 1 <= int(given) <= 1024:
-        raise SpecError(
+        raise UsageError(
             f"HIDDENSTATE_THREADS is {given!r}.",
             "It is the number of threads of the compiled kernels, from 1 to 1024.",
             "Correct it, or unset it for all processors.",
