@@ -1,6 +1,6 @@
 """Measure the kernels and the runtime, and write docs/results/kernels.md and kernels.json.
 
-python -m benchmarks.kernels [--items 1,2,...] [--quick]
+python -m benchmarks.kernels [--items 1,2,...] [--variants default,AVX2] [--quick]
 
 Every measurement is a process of its own, one after the other, because allocators and instruction
 sets are chosen by environment variables. What is measured replaces what kernels.json holds of it;
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.kernels import machine, page
-from benchmarks.kernels.plan import TITLES, Setting, settings
+from benchmarks.kernels.plan import ENVIRONMENTS, TITLES, Setting, settings
 
 RESULTS = Path(__file__).parents[2] / "docs" / "results"
 
@@ -42,6 +42,7 @@ def main() -> None:
     """Measure what is asked for, then write the page."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.kernels")
     parser.add_argument("--items", default=",".join(map(str, TITLES)), help="such as 1,2,7")
+    parser.add_argument("--variants", default=",".join(ENVIRONMENTS), help="such as default")
     parser.add_argument("--quick", action="store_true", help="few sizes; records nothing")
     chosen = parser.parse_args()
     items = {int(item) for item in chosen.items.split(",")}
@@ -50,7 +51,10 @@ def main() -> None:
     store = RESULTS / "kernels.json"
     known = store.exists() and not chosen.quick
     results: dict[str, Any] = json.loads(store.read_text()) if known else {}
+    variants = set(chosen.variants.split(","))
     for setting in settings(items, chosen.quick):
+        if setting.variant not in variants:
+            continue
         print(f"{setting.key} ...", file=sys.stderr, flush=True)
         others = machine.Others()
         rows = measure(setting)

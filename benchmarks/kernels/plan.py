@@ -45,7 +45,7 @@ class Setting(NamedTuple):
     @property
     def seconds(self) -> float:
         """Time spent on each candidate of each case."""
-        return 0.05 if self.quick else 0.4
+        return 0.05 if self.quick else 0.25
 
     def environment(self) -> dict[str, str]:
         """Return the variables of the worker: those here and the number of threads."""

@@ -88,6 +88,13 @@ const char* type_name(char kind) {
 
 i64 width_of(char kind) { return kind == 'f' ? 4 : 8; }
 
+// n elements of WIDTH bytes, `step` elements apart; they need not be aligned.
+template <std::size_t WIDTH> void copy_row(const char* from, i64 step, i64 n, char* to) {
+  for (i64 k = 0; k < n; k++) {
+    std::memcpy(to + k * static_cast<i64>(WIDTH), from + k * step * static_cast<i64>(WIDTH), WIDTH);
+  }
+}
+
 }  // namespace
 
 void refuse(const std::string& message) { throw nb::value_error(message.c_str()); }
@@ -159,13 +166,15 @@ void Input::make_dense(int dense) {
   }
   if (fits || count == 0) return;
   copy_ = take_block(static_cast<std::size_t>(count * width));
+  const i64 row = shape_.empty() ? 1 : shape_.back(), step = shape_.empty() ? 0 : strides_.back();
   std::vector<i64> index(shape_.size(), 0);
-  for (i64 k = 0; k < count; k++) {
+  for (i64 k = 0; k < count; k += row) {
     i64 at = 0;
-    for (std::size_t axis = 0; axis < index.size(); axis++) at += index[axis] * strides_[axis];
-    std::memcpy(copy_.data + k * width, static_cast<char*>(data_) + at * width,
-                static_cast<std::size_t>(width));
-    for (std::size_t axis = index.size(); axis-- > 0;) {
+    for (std::size_t axis = 0; axis + 1 < index.size(); axis++) at += index[axis] * strides_[axis];
+    const char* from = static_cast<const char*>(data_) + at * width;
+    if (width == 4) copy_row<4>(from, step, row, copy_.data + k * 4);
+    else copy_row<8>(from, step, row, copy_.data + k * 8);
+    for (std::size_t axis = shape_.empty() ? 0 : index.size() - 1; axis-- > 0;) {
       if (++index[axis] < shape_[axis]) break;
       index[axis] = 0;
     }

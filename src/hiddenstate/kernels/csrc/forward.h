@@ -49,6 +49,12 @@ template <class T> void copy_exact(const T* from, i64 n, T* to) {
 }
 template <class T> void zeros(T* to, i64 n) { memset(to, 0, static_cast<std::size_t>(n) * sizeof(T)); }
 
+// Past the caches only where a vector is a whole cache line.
+template <class T> INLINE void put_kept(T* to, Vec<T> value, bool stream) {
+  if (stream && VECTOR_BYTES == 64) stream_store(to, value);
+  else store(to, value);
+}
+
 // What a tile needs to know about the step that it belongs to.
 template <class T> struct Step {
   const Cell& cell;
@@ -76,8 +82,7 @@ template <class T> struct Step {
   }
   INLINE void keep(i64 row, i64 unit, int block, Vec<T> value) const {
     T* to = buffers.kept[row] + block * padded<T>(cell.H) + unit * LANES<T>;
-    if (stream && VECTOR_BYTES == 64) stream_store(to, value);  // a whole cache line at once
-    else store(to, value);
+    put_kept(to, value, stream);
   }
 };
 
@@ -294,7 +299,8 @@ void forward(const Sequences<T>& s, const char* memory, const Results<T>& out, i
         const T* from = projected + i * buffers.projected_stride;
         for (i64 unit = 0; unit < units_of<T>(H); unit++) {
           for (i64 g = 0; g < cell.blocks(); g++, from += LANES<T>) {
-            store(out.projected + (at * cell.blocks() + g) * width + unit * LANES<T>, load(from));
+            put_kept(out.projected + (at * cell.blocks() + g) * width + unit * LANES<T>, load(from),
+                     out.stream);
           }
         }
       }

@@ -230,13 +230,14 @@ nb::tuple run_forward(const Packed& packed, Input& x, nb::handle h0, nb::handle 
   if (want & PROJECTED) {
     projected.emplace(kind_of<T>, std::vector<i64>{B, T_, cell.blocks(), Hp});
   }
+  const i64 blocks = (kept ? cell.kept() : 0) + (projected ? cell.blocks() : 0);
   const Results<T> out{y.template data<T>(),
                        h.template data<T>(),
                        c ? c->template data<T>() : nullptr,
                        kept ? kept->template data<T>() : nullptr,
                        projected ? projected->template data<T>() : nullptr,
                        (want & CLEAR) != 0,
-                       B * T_ * cell.kept() * Hp * static_cast<i64>(sizeof(T)) > STREAM_BYTES};
+                       B * T_ * blocks * Hp * static_cast<i64>(sizeof(T)) > STREAM_BYTES};
   {
     nb::gil_scoped_release free;
     const i64 parts = parts_for(threads, B, operations_of(cell, rows));
