@@ -1,4 +1,4 @@
-// What the compiled kernels are asked, as plain data: shared by the boundary (module.cpp), which
+// What the compiled kernels are asked, as plain data: shared by the boundary (arguments.h), which
 // fills and checks it, and the code of each instruction set (isa.cpp), which trusts it.
 #pragma once
 #include <cstdint>

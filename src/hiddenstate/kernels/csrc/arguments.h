@@ -1,0 +1,204 @@
+// What Python hands over, checked: a cell and its parameters, lengths and the order of rows, packed
+// parameters; and how many threads a call is worth.
+#pragma once
+#include <algorithm>
+#include <array>
+#include <exception>
+#include <memory>
+#include <mutex>
+#include <numeric>
+#include <optional>
+#include <string>
+#include <system_error>
+#include <thread>
+#include <vector>
+
+#include "arrays.h"
+#include "select.h"
+
+namespace hiddenstate {
+
+constexpr i64 LARGEST_AXIS = i64{1} << 31;
+// A thread costs some 20 microseconds to start; it must have this much to do.
+constexpr double OPERATIONS_PER_THREAD = 4e6;
+constexpr i64 STREAM_BYTES = i64{4} << 20;  // results above this size are stored past the caches
+
+// f(part) for every part, each on a thread of its own; threads are started for the call and leave
+// nothing behind, so that a fork finds no lock held. Parts for which the system gives no thread run
+// on this one; what a part throws is thrown here, after all have ended.
+template <class Function> void in_parallel(i64 parts, Function f) {
+  std::exception_ptr failure;
+  std::mutex mutex;
+  auto guarded = [&](i64 part) noexcept {
+    try {
+      f(part);
+    } catch (...) {
+      const std::lock_guard<std::mutex> lock(mutex);
+      failure = std::current_exception();
+    }
+  };
+  std::vector<std::thread> others;
+  others.reserve(static_cast<std::size_t>(parts - 1));
+  i64 started = 1;
+  try {
+    for (; started < parts; started++) others.emplace_back(guarded, started);
+  } catch (const std::system_error&) {
+  }
+  guarded(0);
+  for (i64 part = started; part < parts; part++) guarded(part);
+  for (std::thread& each : others) each.join();
+  if (failure) std::rethrow_exception(failure);
+}
+
+inline Cell cell_of(int kind, bool peephole, bool writes, i64 D, i64 H) {
+  if (kind < 0 || kind > static_cast<int>(Kind::GRU_BEFORE)) refuse("There is no such kind of cell.");
+  if (D < 1 || H < 1 || D >= LARGEST_AXIS || H >= LARGEST_AXIS) {
+    refuse("D is " + std::to_string(D) + " and H is " + std::to_string(H) + ", expected 1 to 2^31 - 1.");
+  }
+  const Cell cell{static_cast<Kind>(kind), peephole, writes, D, H};
+  if (peephole && !cell.lstm()) refuse("Only an LSTM has peepholes.");
+  return cell;
+}
+
+// An argument that may be None.
+class Optional {
+ public:
+  Optional(nb::handle object, const char* name) {
+    if (!object.is_none()) input_.emplace(object, name);
+  }
+  template <class T> const T* data(std::initializer_list<i64> shape) {
+    if (!input_) return nullptr;
+    input_->require(kind_of<T>, shape);
+    return input_->template data<T>(static_cast<int>(shape.size()));
+  }
+  std::optional<Input>& input() { return input_; }
+
+ private:
+  std::optional<Input> input_;
+};
+
+constexpr const char* PARAMETERS[] = {"w_x", "w_h", "b_x", "b_h", "p_i", "p_f", "p_o"};
+
+// The seven parameters of a cell, None where it has none.
+class Weights {
+ public:
+  explicit Weights(nb::handle given) {
+    if (!PyTuple_Check(given.ptr()) || PyTuple_GET_SIZE(given.ptr()) != 7) {
+      refuse("The parameters are no tuple of w_x, w_h, b_x, b_h, p_i, p_f, p_o.");
+    }
+    for (std::size_t k = 0; k < 7; k++) {
+      each_[k].emplace(nb::handle(PyTuple_GET_ITEM(given.ptr(), static_cast<Py_ssize_t>(k))), PARAMETERS[k]);
+    }
+    if (!each_[0]->input() || each_[0]->input()->axes() != 2 || !each_[1]->input() ||
+        each_[1]->input()->axes() != 2) {
+      refuse("w_x and w_h are matrices [rows, D] and [rows, H].");
+    }
+  }
+  i64 D() { return each_[0]->input()->shape(1); }
+  i64 H() { return each_[1]->input()->shape(1); }
+  char kind() { return each_[0]->input()->kind(); }
+  bool has(std::size_t k) { return each_[k]->input().has_value(); }
+  template <class T> Parameters<T> of(const Cell& cell) {
+    const i64 rows = cell.blocks() * cell.H;
+    const Parameters<T> p{each_[0]->data<T>({rows, cell.D}), each_[1]->data<T>({rows, cell.H}),
+                          each_[2]->data<T>({rows}),         each_[3]->data<T>({rows}),
+                          each_[4]->data<T>({cell.H}),       each_[5]->data<T>({cell.H}),
+                          each_[6]->data<T>({cell.H})};
+    const bool complete = p.p_i && p.p_o && (p.p_f != nullptr) == (cell.kind == Kind::LSTM);
+    if (cell.peephole ? !complete : (p.p_i || p.p_f || p.p_o)) {
+      refuse("The peepholes given are not those of the cell.");
+    }
+    return p;
+  }
+
+ private:
+  std::array<std::optional<Optional>, 7> each_;
+};
+
+// Lengths and the order of rows by falling length; equal lengths stay in order.
+class Rows {
+ public:
+  Rows(nb::handle given, i64 B, i64 T) : lengths(static_cast<std::size_t>(B), T), order(lengths.size()) {
+    std::iota(order.begin(), order.end(), i64{0});
+    if (given.is_none()) return;
+    Input input(given, "lengths");
+    input.require('q', {B});
+    const i64* data = input.data<i64>(1);
+    for (i64 b = 0; b < B; b++) {
+      if (data[b] < 0 || data[b] > T) {
+        refuse("lengths[" + std::to_string(b) + "] is " + std::to_string(data[b]) + ", expected 0 to " +
+               std::to_string(T) + ".");
+      }
+      lengths[static_cast<std::size_t>(b)] = data[b];
+    }
+    std::stable_sort(order.begin(), order.end(), [this](i64 a, i64 b) {
+      return lengths[static_cast<std::size_t>(a)] > lengths[static_cast<std::size_t>(b)];
+    });
+  }
+  i64 total() const { return std::accumulate(lengths.begin(), lengths.end(), i64{0}); }
+  i64 longest() const { return lengths.empty() ? 0 : lengths[static_cast<std::size_t>(order[0])]; }
+
+  // Bounds of the parts of the order: row ranges of nearly equal work.
+  std::vector<i64> bounds(i64 parts) const {
+    const i64 B = static_cast<i64>(order.size());
+    std::vector<i64> found{0};
+    i64 done = 0;
+    const i64 all = total();
+    for (i64 i = 0; i < B && static_cast<i64>(found.size()) < parts; i++) {
+      done += lengths[static_cast<std::size_t>(order[static_cast<std::size_t>(i)])];
+      if (done * parts >= all * static_cast<i64>(found.size())) found.push_back(i + 1);
+    }
+    found.push_back(B);
+    return found;
+  }
+
+  std::vector<i64> lengths, order;
+};
+
+inline i64 parts_for(i64 threads, i64 rows, double operations) {
+  const i64 worth = static_cast<i64>(operations / OPERATIONS_PER_THREAD);
+  return std::max(i64{1}, std::min({threads, rows, worth}));
+}
+
+inline double operations_of(const Cell& cell, const Rows& rows) {
+  return 2.0 * static_cast<double>(rows.total()) * static_cast<double>(cell.blocks() * cell.H) *
+         static_cast<double>(cell.D + cell.H);
+}
+
+// Parameters packed for one instruction set, to be used again for as long as they do not change.
+class Packed {
+ public:
+  Packed(int kind, bool peephole, bool writes, nb::handle weights, int precision)
+      : isa(&instruction_set()) {
+    Weights given(weights);
+    cell = cell_of(kind, peephole, writes, given.D(), given.H());
+    type = given.kind();
+    if (precision < 0 || precision > 2 || (precision > 0 && type != 'f')) {
+      refuse("Narrow weights are for float32 only.");
+    }
+    this->precision = static_cast<Precision>(precision);
+    if (type == 'f') pack<float>(given);
+    else if (type == 'd') pack<double>(given);
+    else refuse("w_x is neither float32 nor float64.");
+  }
+  const char* data() const { return memory_->data(); }
+  i64 bytes() const { return bytes_; }
+
+  const InstructionSet* isa;
+  Cell cell{};
+  char type;
+  Precision precision;
+
+ private:
+  template <class T> void pack(Weights& given) {
+    const Functions<T>& run = functions_of<T>(*isa);
+    const Parameters<T> p = given.of<T>(cell);
+    bytes_ = run.packed_bytes(cell, precision);
+    memory_ = std::make_unique<Scratch>(bytes_);
+    run.pack(cell, precision, p, memory_->data());
+  }
+  std::unique_ptr<Scratch> memory_;
+  i64 bytes_ = 0;
+};
+
+}  // namespace hiddenstate
