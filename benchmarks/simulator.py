@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hiddenstate.job.demo import TICKETS, ceiling
+from hiddenstate.job.events.demo import TICKETS, ceiling
 from hiddenstate.job.fit import fit
 from hiddenstate.job.model import Model
 from hiddenstate.schema import EventLog

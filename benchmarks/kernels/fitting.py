@@ -18,8 +18,9 @@ from benchmarks.kernels import torch_script
 from benchmarks.kernels.measure import Row
 from benchmarks.kernels.plan import Setting
 from hiddenstate.data import batches
+from hiddenstate.job.events.prepare import prepare
+from hiddenstate.job.events.prepared import PreparedLog
 from hiddenstate.job.fit import fit
-from hiddenstate.job.prepare import Prepared, prepare
 from hiddenstate.schema import EventLog
 from hiddenstate.train import Progress, Recipe, read_recipe, recency_weights
 
@@ -92,7 +93,7 @@ def _fit(source: str, recipe: Recipe) -> Course:
     return Course([each.seconds for each in told], losses, told[0].epochs, told[0].kernels)
 
 
-def _script(prepared: Prepared, recipe: Recipe, epochs: int) -> Course:
+def _script(prepared: PreparedLog, recipe: Recipe, epochs: int) -> Course:
     training, validation, _ = prepared.parts
     model, settings = recipe.model, recipe.train
     limits = {"batch_size": settings.batch_size, "batch_events": settings.batch_events}
@@ -125,7 +126,7 @@ def _script(prepared: Prepared, recipe: Recipe, epochs: int) -> Course:
     return Course([*seconds], [*losses], epochs)
 
 
-def _histories(prepared: Prepared, log: EventLog, recency: float) -> torch_script.Histories:
+def _histories(prepared: PreparedLog, log: EventLog, recency: float) -> torch_script.Histories:
     """Encode a log, which has no inputs but the activities, once and for all."""
     truth = prepared.tasks[0].targets(log)
     targets = torch.tensor(truth.values.astype("int64"))
@@ -140,7 +141,7 @@ def _histories(prepared: Prepared, log: EventLog, recency: float) -> torch_scrip
     )
 
 
-def _best_threads(prepared: Prepared, recipe: Recipe, setting: Setting) -> int:
+def _best_threads(prepared: PreparedLog, recipe: Recipe, setting: Setting) -> int:
     """Return the number of threads with which an epoch of the script takes least time."""
     seconds = {}
     for threads in range(1, setting.threads + 1):

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from docs import generate
 
-from hiddenstate.job.demo import write_log
+from hiddenstate.job.events.demo import write_log
 from hiddenstate.tasks import simulator
 
 ROOT = Path(__file__).parents[2]

@@ -100,7 +100,7 @@ SETTINGS = (
     Wrong(
         "--resume with another file",
         f"{GOOD} --resume".replace("log.csv", "other.csv"),
-        ("run", "other events", "--overwrite"),
+        ("run", "other data", "--overwrite"),
         {"other.csv": change(lambda row, f: [f[0], "open" if row == 9 else f[1], *f[2:]])},
         code=2,
     ),

@@ -80,7 +80,7 @@ def model_of(
         tuple(chain),
         (
             HeadSpec({"task": "next_event", "classes": [*"abcde", "<end>"]}),
-            HeadSpec({"task": "remaining_time", "classes": []}, Scaler(0.3, 1.2, True)),
+            HeadSpec({"task": "remaining_time", "classes": []}, Scaler(0.3, 1.2, True), "number"),
         ),
         residual,
         norm,

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from hiddenstate.job.prepare import Prepared, prepare
+from hiddenstate.job.events.prepare import prepare
+from hiddenstate.job.events.prepared import PreparedLog
 from hiddenstate.models import SequenceModel
 from hiddenstate.schema import EventLog
-from hiddenstate.train import Feed, Recipe, read_recipe
+from hiddenstate.train import LogFeed, Recipe, read_recipe
 
 TRACES = [["a", "b", "c"], ["a", "c"], ["a", "b", "b", "c"], ["b"]] * 5
 SMALL: dict[str, Any] = {
@@ -29,17 +30,17 @@ def small_log() -> EventLog:
     return EventLog.from_traces(TRACES)
 
 
-def prepared(recipe: Recipe) -> Prepared:
+def prepared(recipe: Recipe) -> PreparedLog:
     """Return the small log prepared for training."""
     return prepare(small_log(), recipe, lambda _: None)
 
 
-def feed(ready: Prepared, part: int = 0, weights: Any = None) -> Feed:
+def feed(ready: PreparedLog, part: int = 0, weights: Any = None) -> LogFeed:
     """Return a part of a prepared log as a feed."""
     log = ready.parts[part]
-    return Feed(log, ready.spec.schema, ready.tasks, ready.spec.heads, weights)
+    return LogFeed(log, ready.schema, ready.tasks, ready.spec.heads, weights)
 
 
-def model(ready: Prepared) -> SequenceModel:
+def model(ready: PreparedLog) -> SequenceModel:
     """Return a fresh model of the prepared specification."""
     return SequenceModel(ready.spec)

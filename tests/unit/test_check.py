@@ -13,7 +13,7 @@ import pytest
 
 from hiddenstate.data import check, leaks, read
 from hiddenstate.errors import DataError
-from hiddenstate.job.prepare import prepare
+from hiddenstate.job.events.prepare import prepare
 from hiddenstate.schema import Categorical, EventLog
 from hiddenstate.tasks import Occurs, parse
 from hiddenstate.tasks.simulator.simulate import simulate

@@ -10,7 +10,7 @@ import torch
 
 from hiddenstate.errors import TrainingError
 from hiddenstate.schema import EventLog
-from hiddenstate.train import Feed, Progress, fit, recency_weights
+from hiddenstate.train import LogFeed, Progress, fit, recency_weights
 from hiddenstate.train.loop import learning_rate, validation_loss
 from tests.unit.small_fits import feed, model, prepared, small_log, small_recipe
 
@@ -82,7 +82,7 @@ def test_a_batch_holds_the_cases_asked_for() -> None:
 
 def test_a_batch_without_events_is_empty() -> None:
     ready = prepared(RECIPE)
-    empty = Feed(EventLog.from_traces([[]]), ready.spec.schema, ready.tasks, ready.spec.heads)
+    empty = LogFeed(EventLog.from_traces([[]]), ready.schema, ready.tasks, ready.spec.heads)
     batch = empty.batch(np.array([0]))
     assert batch.events == 0
     assert batch.codes.shape[:2] == (1, 0)
@@ -157,5 +157,5 @@ def test_a_loss_that_is_no_number_is_explained(part: str, monkeypatch: pytest.Mo
 def test_a_task_without_an_answer_in_the_validation_part_loses_nothing() -> None:
     """After its first event nobody asks whether b will occur."""
     ready = prepared(small_recipe(tasks=["occurs:b"]))
-    silent = Feed(EventLog.from_traces([["b"]]), ready.spec.schema, ready.tasks, ready.spec.heads)
+    silent = LogFeed(EventLog.from_traces([["b"]]), ready.schema, ready.tasks, ready.spec.heads)
     assert validation_loss(model(ready), silent, RECIPE.train) == 0.0

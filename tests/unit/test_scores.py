@@ -162,7 +162,7 @@ def test_buckets_cover_every_step_once() -> None:
     scores = score(judged(log, probabilities(log), truth(log)), 20)
     assert sum(bucket.events for bucket in scores.by_length) == scores.events
     assert [bucket.label for bucket in scores.by_length] == [
-        "1", "2", "3-4", "5-8", "9-16", "17-32", "33+",
+        "1", "2", "3-4", "5-8", "9-16", "17-32", "33-64",
     ]  # fmt: skip
     whole = sum(b.events * b.metrics["accuracy"].value for b in scores.by_length) / scores.events
     assert whole == pytest.approx(scores.metrics["accuracy"].value)

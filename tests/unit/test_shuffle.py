@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from hiddenstate.errors import DataError
+from hiddenstate.job.events.shuffle import _random_histories, _shuffled
 from hiddenstate.job.fit import fit
-from hiddenstate.job.shuffle import _random_histories, _shuffled
 from hiddenstate.schema import EventLog
 from hiddenstate.tasks import NextEvent
 

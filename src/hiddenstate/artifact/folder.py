@@ -1,7 +1,7 @@
 """The model on disk: a folder whose manifest names every file and its checksum.
 
     manifest.json          format, fingerprint, SHA-256 of every file; written last
-    spec.json              ModelSpec
+    spec.json              ModelSpec, or TranslatorSpec
     weights.safetensors    float32 arrays by name
     floors.safetensors     what the scores are compared with, fitted on the training part
     floors.json            the same floors' settings
@@ -19,7 +19,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from safetensors import SafetensorError
@@ -34,6 +34,8 @@ from hiddenstate.artifact.files import (
     write_json,
 )
 from hiddenstate.artifact.spec import ModelSpec
+from hiddenstate.artifact.translator import FORMAT as TRANSLATOR
+from hiddenstate.artifact.translator import TranslatorSpec
 from hiddenstate.errors import ArtifactError
 
 FORMAT = "hiddenstate.artifact"
@@ -49,13 +51,14 @@ FILES = (
 )
 
 Arrays = dict[str, np.ndarray]
+Spec: TypeAlias = ModelSpec | TranslatorSpec
 
 
 @dataclass(frozen=True)
 class Artifact:
     """A fitted model with what is needed to run, judge and describe it."""
 
-    spec: ModelSpec
+    spec: Spec
     weights: Arrays
     floors: Mapping[str, Any]
     floor_arrays: Arrays
@@ -67,7 +70,7 @@ class Artifact:
         object.__setattr__(self, "fingerprint", fingerprint(self.spec, self.weights))
 
 
-def fingerprint(spec: ModelSpec, weights: Mapping[str, np.ndarray]) -> str:
+def fingerprint(spec: Spec, weights: Mapping[str, np.ndarray]) -> str:
     """SHA-256 over the canonical specification and every weight's name, shape and bytes."""
     digest = hashlib.sha256(json.dumps(spec.to_json(), sort_keys=True).encode())
     for name in sorted(weights):
@@ -100,7 +103,7 @@ def load(folder: Path) -> Artifact:
     """Read and check an artifact; ArtifactError when it is foreign, unfinished or damaged."""
     promised = _check(folder)
     artifact = Artifact(
-        spec=ModelSpec.from_json(read_json(folder / "spec.json")),
+        spec=_spec(read_json(folder / "spec.json")),
         weights=_read_arrays(folder / "weights.safetensors"),
         floors=read_json(folder / "floors.json"),
         floor_arrays=_read_arrays(folder / "floors.safetensors"),
@@ -183,3 +186,8 @@ def _read_arrays(path: Path) -> Arrays:
             "It was written by `hiddenstate fit`.",
             "Restore the file from a copy, or fit the model again.",
         ) from None
+
+
+def _spec(value: Mapping[str, Any]) -> Spec:
+    kind = TranslatorSpec if value.get("format") == TRANSLATOR else ModelSpec
+    return kind.from_json(value)

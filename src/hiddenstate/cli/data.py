@@ -126,7 +126,7 @@ def simulate(
     """
     from hiddenstate.cli.output import note, print_json
     from hiddenstate.errors import UsageError
-    from hiddenstate.job.demo import write_log
+    from hiddenstate.job.events.demo import write_log
     from hiddenstate.job.tables import refuse_existing
     from hiddenstate.tasks import simulator
 

@@ -10,7 +10,7 @@ import typer
 from hiddenstate.cli import settings as s
 
 if TYPE_CHECKING:
-    from hiddenstate.job.demo import Demo
+    from hiddenstate.job.events.demo import Demo
 
 LAST_STEPS = 8
 
@@ -36,7 +36,7 @@ def demo(
     from hiddenstate.cli.output import print_json
     from hiddenstate.cli.progress import watch
     from hiddenstate.errors import UsageError
-    from hiddenstate.job.demo import run
+    from hiddenstate.job.events.demo import run
 
     if out.exists() and not overwrite and any(out.iterdir()):
         raise UsageError(

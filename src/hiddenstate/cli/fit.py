@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -58,7 +59,9 @@ def fit(
     cell: s.Cell = None,
     hidden_size: s.HiddenSize = None,
     layers: s.Layers = None,
+    bidirectional: s.Bidirectional = None,
     epochs: s.Epochs = None,
+    minutes: s.Minutes = None,
     patience: s.Patience = None,
     learning_rate: s.LearningRate = None,
     batch_size: s.BatchSize = None,
@@ -97,7 +100,9 @@ def fit(
         "model.cell": cell,
         "model.hidden_size": hidden_size,
         "model.layers": layers,
+        "model.bidirectional": bidirectional,
         "train.epochs": epochs,
+        "train.minutes": minutes,
         "train.patience": patience,
         "train.learning_rate": learning_rate,
         "train.batch_size": batch_size,
@@ -113,7 +118,9 @@ def fit(
     from hiddenstate.train.recipe import parse_settings, read_recipe
 
     chosen = read_recipe(recipe, {**settings, **parse_settings(setting or [])})
-    with watch(quiet=quiet) as observer:
+    # Of several processes that torchrun has started, the first one speaks for all.
+    leads = os.environ.get("RANK", "0") == "0"
+    with watch(quiet=quiet or not leads) as observer:
         model = run_fit(
             source,
             out=out,
@@ -122,6 +129,7 @@ def fit(
             resume=resume,
             observer=observer,
         )
-    show_fit(model, out, json=json, quiet=quiet)
+    if leads:
+        show_fit(model, out, json=json, quiet=quiet)
     if model.interrupted:
         raise typer.Exit(1)

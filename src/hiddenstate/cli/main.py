@@ -6,7 +6,21 @@ import sys
 
 import typer
 
-from hiddenstate.cli import data, demo, evaluate, fit, kernels, predict
+from hiddenstate.cli import (
+    compare,
+    data,
+    demo,
+    evaluate,
+    fit,
+    generate,
+    kernels,
+    predict,
+    rest,
+    score,
+    translate,
+    truncation,
+    tune,
+)
 from hiddenstate.errors import HiddenstateError
 
 app = typer.Typer(
@@ -23,7 +37,14 @@ app = typer.Typer(
 app.command("fit")(fit.fit)
 app.command("evaluate")(evaluate.evaluate)
 app.command("predict")(predict.predict)
+app.command("translate")(translate.translate)
+app.command("rest")(rest.rest)
+app.command("generate")(generate.generate)
+app.command("score")(score.score)
+app.command("truncation")(truncation.truncation)
 app.command("demo")(demo.demo)
+app.command("compare")(compare.compare)
+app.command("tune")(tune.tune)
 app.command("kernels")(kernels.kernels)
 app.add_typer(data.app, name="data")
 

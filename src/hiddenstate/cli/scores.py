@@ -43,7 +43,8 @@ def show_scores(result: Mapping[str, Any], *, by_length: bool = True) -> None:
     """Print every task's scores between floors and ceiling, and the verdicts in words."""
     part = f"{result['part']} part: " if "part" in result else ""
     for name, task in result["tasks"].items():
-        title = f"{name}, {part}{result['cases']:,} cases, {result['events']:,} events"
+        cases, events = result["units"]
+        title = f"{name}, {part}{result['cases']:,} {cases}, {result['events']:,} {events}"
         shown = {FLOORS[floor]: scores for floor, scores in task["floors"].items()}
         if "ceiling" in task:
             shown["ceiling"] = task["ceiling"]
@@ -65,7 +66,7 @@ def show_scores(result: Mapping[str, Any], *, by_length: bool = True) -> None:
         ]
         if by_length:
             table(
-                "by events seen so far", ["events", "scored", *(NAMES[m] for m in first)], buckets
+                f"by {events} seen so far", [events, "scored", *(NAMES[m] for m in first)], buckets
             )
         for sentence in (*sentences(task), f"Floors: {task['floors_description']}."):
             RESULTS.print(sentence, markup=False)

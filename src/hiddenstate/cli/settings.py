@@ -83,11 +83,18 @@ SplitColumn = Annotated[
     str | None, _flag("--split-column", "Holds train, validation or test.", _SPLIT, "COLUMN")
 ]
 
-Cell = Annotated[str | None, _flag("--cell", "gru, lstm or elman.", _NETWORK, "NAME")]
+Cell = Annotated[str | None, _flag("--cell", "gru, lstm, elman or attention.", _NETWORK, "NAME")]
 HiddenSize = Annotated[int | None, _flag("--hidden-size", "Width of the state.", _NETWORK)]
+Bidirectional = Annotated[
+    bool | None,
+    typer.Option(
+        "--bidirectional", help="Read sequences in both directions.", rich_help_panel=_NETWORK
+    ),
+]
 Layers = Annotated[int | None, _flag("--layers", "Recurrent layers.", _NETWORK)]
 
 Epochs = Annotated[int | None, _flag("--epochs", "Passes over the cases, at most.", _TRAINING)]
+Minutes = Annotated[float | None, _flag("--minutes", "Training ends after them.", _TRAINING)]
 Patience = Annotated[
     int | None, _flag("--patience", "Epochs without a better validation loss.", _TRAINING)
 ]

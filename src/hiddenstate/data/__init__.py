@@ -8,6 +8,7 @@ from hiddenstate.data.leaks import Leak, leaks
 from hiddenstate.data.options import Options
 from hiddenstate.data.read import read, read_parts
 from hiddenstate.data.report import Attribute, ReadReport, Repair
+from hiddenstate.data.samples import Samples
 from hiddenstate.data.split import Split, by_column, by_time
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "Options",
     "ReadReport",
     "Repair",
+    "Samples",
     "Split",
     "batches",
     "by_column",

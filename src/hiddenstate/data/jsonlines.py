@@ -21,13 +21,14 @@ def read_jsonlines(path: Path, options: Options, faults: Faults) -> Iterator[Blo
 
     Raises DataError for wrong encoding and for a file that is one JSON array.
     """
-    return gather(_objects(path, options, faults), faults)
+    return gather(json_objects(path, options, faults), faults)
 
 
-def _objects(
+def json_objects(
     path: Path, options: Options, faults: Faults
 ) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    for row, line in _lines(path, options):
+    """Yield row and object of each line; a line that is no JSON object is counted and left out."""
+    for row, line in numbered_lines(path, options):
         if row == 1 and line.lstrip().startswith(b"["):
             raise DataError(
                 f"{path} is one JSON array.",
@@ -47,7 +48,8 @@ def _objects(
             faults.note("bad_record", faults.number(np.array([row])), [line[:60].decode()])
 
 
-def _lines(path: Path, options: Options) -> Iterator[tuple[int, bytes]]:
+def numbered_lines(path: Path, options: Options) -> Iterator[tuple[int, bytes]]:
+    """Yield number, from 1, and UTF-8 bytes of each line; raises DataError for wrong encoding."""
     rest, offset, row = b"", 0, 1
     for chunk in utf8_chunks(path, options.encoding):
         head, newline, tail = (rest + chunk).rpartition(b"\n")

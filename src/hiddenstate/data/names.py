@@ -23,6 +23,24 @@ KNOWN: Mapping[str, tuple[str, ...]] = {
         *("end_timestamp", "end_time", "event_time", "event_timestamp", "datetime", "date_time"),
         *("time", "date", "ts", "created_at", "start_timestamp", "start_time"),
     ),
+    # Sequences with labels.
+    "label": (
+        *("label", "labels", "class", "class_label", "category", "target", "y", "tag", "ner_tag"),
+        *("pos_tag", "sentiment", "intent", "topic", "rating", "stars"),
+    ),
+    "text": (
+        *("text", "sentence", "review", "question", "utterance", "message", "document", "content"),
+        *("body", "comment", "description", "title", "phrase", "tweet"),
+    ),
+    "token": ("token", "word", "form", "symbol"),
+    "sequence": (
+        *("sequence", "sequence_id", "seq", "seq_id", "series", "series_id", "case", "case_id"),
+        *("sentence_id", "sample", "sample_id", "record_id", "episode", "session", "id"),
+    ),
+    "position": (
+        *("position", "pos", "index", "step", "t", "time", "timestamp", "frame", "order"),
+        *("date", "datetime", "token_id"),
+    ),
 }
 
 

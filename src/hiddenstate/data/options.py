@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from hiddenstate.errors import UsageError, nearest
 
@@ -49,7 +49,7 @@ class Options:
     memory_bytes: int = 256 << 20
     folder: str | Path | None = None
 
-    def change(self, **settings: Any) -> Options:
+    def change(self, **settings: Any) -> Self:
         """Return the options with some changed; raises UsageError for an unknown name."""
         known = [each.name for each in fields(self)]
         for name in settings:

@@ -20,6 +20,11 @@ REPAIRS: Mapping[str, str] = {
     "no_time": "rows without a timestamp were dropped",
     "no_case": "rows without a case were dropped",
     "no_activity": "rows without an activity were dropped",
+    "no_sequence": "rows without a sequence were dropped",
+    "no_position": "rows without a readable position were dropped",
+    "no_token": "rows without a token were dropped",
+    "no_text": "sequences without a text were dropped",
+    "no_label": "sequences or steps without a label are neither learnt nor scored",
     "blank": "blank lines were skipped",
     "trimmed": "names of cases or activities lost spaces around them",
     "unordered": "events stood after a later event of their case and were sorted by time",
@@ -28,13 +33,20 @@ REPAIRS: Mapping[str, str] = {
     "duplicates": "rows that repeat another one in every kept column were dropped",
     "bad_number": "values of a numeric column that are no number are taken as missing",
     "many_labels": "values of a column with too many labels are taken as missing",
+    "gaps": "values of channels are missing: the last one before stands in, with a flag",
     "infinite": "infinite values of a numeric column are taken as missing",
     "nested": "nested values were ignored",
     "empty_case": "cases without events were dropped",
     "unnamed_case": "traces without a name were numbered",
+    "contradicting": "sequences repeat an earlier one with another label",
+    "repeated_kept": "sequences repeat an earlier one and were kept, in the same part as it",
+    "repeated": "sequences repeat an earlier one and were dropped; one stays, with its usual label",
     "wrong_length": "traces disagree with the length that the file states; the trace was kept",
 }
-DROPPING = ("bad_fields", "bad_record", "bad_time", "no_time", "no_case", "no_activity")
+DROPPING = (
+    *("bad_fields", "bad_record", "bad_time", "no_time", "no_case", "no_activity"),
+    *("no_sequence", "no_position", "no_token"),
+)
 
 
 @dataclass(frozen=True)

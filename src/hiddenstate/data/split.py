@@ -10,7 +10,7 @@ import numpy as np
 from hiddenstate.errors import DataError, UsageError
 from hiddenstate.schema.log import EventLog, Int64
 
-_NAMES = {
+PARTS = {
     **dict.fromkeys(("train", "training"), 0),
     **dict.fromkeys(("validation", "valid", "val", "dev"), 1),
     **dict.fromkeys(("test", "testing"), 2),
@@ -104,7 +104,7 @@ def by_column(log: EventLog, column: str) -> Split:
             expected,
             "Name the column that holds the split.",
         )
-    part_of = np.array([*(_NAMES.get(label.lower(), -1) for label in found.labels), -1])
+    part_of = np.array([*(PARTS.get(label.lower(), -1) for label in found.labels), -1])
     parts = part_of[found.codes]
     if (parts < 0).any():
         row = int(np.flatnonzero(parts < 0)[0])

@@ -27,14 +27,14 @@ def open_bytes(path: Path) -> IO[bytes]:
     except OSError as error:
         raise DataError(
             f"{path} cannot be opened: {error.strerror}.",
-            "An event log was expected there.",
+            "A file to read was expected there.",
             "Check the path and its rights.",
         ) from None
     if not head:
         raise DataError(
             f"{path} is empty (0 bytes).",
-            "A file with a header and at least one event was expected.",
-            "Export the log again.",
+            "A file with something to read was expected.",
+            "Export or copy it again.",
         )
     return cast(IO[bytes], gzip.open(path)) if head == GZIP_MAGIC else path.open("rb")
 
@@ -109,8 +109,8 @@ def _refuse_binary(chunk: bytes, path: Path) -> None:
         zipped = " It begins as an Excel file or another zip archive does."
         raise DataError(
             f"{path} is no text: it has zero bytes.{zipped * chunk.startswith(b'PK')}",
-            "CSV and JSON lines are text files.",
-            "Export the log as CSV, or say with --format what it is.",
+            "CSV, JSON lines and plain text are text files.",
+            "Export it as CSV, or say with --format what it is.",
         )
 
 

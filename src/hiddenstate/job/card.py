@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from hiddenstate.artifact import ModelSpec
+from hiddenstate.artifact import AnyLayerSpec, TransformerSpec
 
 NAMES = {
     "accuracy": "accuracy",
@@ -15,6 +16,20 @@ NAMES = {
     "macro_f1": "macro F1",
     "mae_days": "mean absolute error (days)",
     "median_error_days": "median absolute error (days)",
+    "bleu": "BLEU",
+    "chrf": "chrF",
+    "edit_similarity": "edit similarity",
+    "squared_error": "mean squared error",
+    "nats": "nats per symbol",
+    "bits": "bits per symbol",
+    "perplexity": "perplexity",
+    "mse": "mean squared error (scaled)",
+    "mae": "mean absolute error (scaled)",
+    "pinball": "pinball loss (scaled)",
+    "coverage": "inside the interval",
+    "nll": "log loss (nats per value)",
+    "nats_per_frame": "log loss (nats per frame)",
+    "wrong": "wrong channels",
 }
 FLOORS = {
     "most_frequent": "most frequent",
@@ -24,35 +39,82 @@ FLOORS = {
     "median": "median",
     "median_per_activity": "median by event",
     "recent_median_per_activity": "recent median",
+    "nearest_source": "nearest source",
+    "word_by_word": "word by word",
+    "guess": "guess",
+    "nearest": "nearest neighbour",
+    "frame": "by frame",
+    "token": "by token",
+    "token_pair": "by token pair",
+    "last_value": "last value",
+    "day": "repeat yesterday",
+    "week": "repeat last week",
+    "period": "repeat the last period",
+    "period_2": "repeat the second period",
+    "period_3": "repeat the third period",
+    "linear": "linear",
+    "independent": "each channel alone",
+    "markov": "by last value",
 }
 
 
-def model_card(spec: ModelSpec, fingerprint: str, metrics: Mapping[str, Any]) -> str:
+@dataclass(frozen=True)
+class About:
+    """What the model card tells in words.
+
+    answers: a whole sentence on what the model says
+    layers:  what it is made of
+    inputs:  what it reads
+    found:   what was read, as "1,050 cases, 15,214 events"
+    split:   how it was shared out
+    limits:  what the scores do not promise, a sentence each
+    """
+
+    answers: str
+    layers: str
+    inputs: str
+    found: str
+    split: str
+    limits: tuple[str, ...] = ()
+
+
+def layers_in_words(layers: Iterable[AnyLayerSpec]) -> str:
+    """Return for example "gru 128, gru 128" or "transformer 128, 4 blocks"."""
+    return ", ".join(
+        f"transformer {layer.size}, {layer.blocks} blocks"
+        if isinstance(layer, TransformerSpec)
+        else f"{layer.cell['cell']} {layer.cell['hidden_size']}"
+        + (" in both directions" if layer.bidirectional else "")
+        for layer in layers
+    )
+
+
+def model_card(
+    tasks: Iterable[str], about: About, fingerprint: str, metrics: Mapping[str, Any]
+) -> str:
     """Return the card as Markdown: purpose, data, split, scores beside floors, limits."""
     scores, training = metrics["scores"], metrics["training"]
-    cells = ", ".join(f"{layer.cell['cell']} {layer.cell['hidden_size']}" for layer in spec.layers)
+    cases, events = scores["units"]
     lines = [
-        f"# {' and '.join(head.name for head in spec.heads)} of {metrics['source']}",
+        f"# {' and '.join(tasks)} of {metrics['source']}",
         "",
-        "At every step of a case's history this model answers: "
-        + "; ".join(_question(head.name) for head in spec.heads)
-        + ".",
+        about.answers,
         "",
         "## Model",
         "",
-        f"- layers: {cells}; {training['parameters']:,} parameters",
-        f"- inputs: {', '.join([*spec.schema.vocabularies, *spec.schema.number_names])}",
+        f"- layers: {about.layers}; {training['parameters']:,} parameters",
+        f"- inputs: {about.inputs}",
         f"- fingerprint: `{fingerprint}`",
         _training_line(training),
         "",
         "## Data",
         "",
-        f"- {metrics['cases']:,} cases, {metrics['events']:,} events from {metrics['source']}",
-        f"- split: {metrics['split']['description']}",
+        f"- {about.found} from {metrics['source']}",
+        f"- split: {about.split}",
         *(f"- {remark}" for remark in metrics["remarks"]),
         "",
-        f"## Scores on the {scores['part']} part ({scores['cases']:,} cases, "
-        f"{scores['events']:,} events)",
+        f"## Scores on the {scores['part']} part ({scores['cases']:,} {cases}, "
+        f"{scores['events']:,} {events})",
     ]
     for name, task in scores["tasks"].items():
         lines += ["", f"### {name}", "", *_score_table(task), ""]
@@ -60,17 +122,14 @@ def model_card(spec: ModelSpec, fingerprint: str, metrics: Mapping[str, Any]) ->
         lines += [f"- Floors: {task['floors_description']}."]
     lines += [
         "",
-        "Intervals are 95 % bootstrap intervals over cases, left out where there is one case only. "
-        "An empty cell: no event with a known answer.",
+        f"Intervals are 95 % bootstrap intervals over {cases}, left out where there is one only. "
+        "An empty cell: nothing with a known answer.",
         "",
         "## Limits",
         "",
-        "- The scores hold for cases like those of the "
-        f"{scores['part']} part; a process that changes needs a new fit.",
-        "- Activities that were not in the training part are read as one unknown activity and can "
-        "never be predicted.",
-        "- Probabilities are those of the recorded process; they say what usually happens next, "
-        "not what should.",
+        f"- The scores hold for {cases} like those of the {scores['part']} part; what changes "
+        "needs a new fit.",
+        *(f"- {limit}" for limit in about.limits),
         "",
     ]
     return "\n".join(lines)
@@ -83,17 +142,6 @@ def sentences(task: Mapping[str, Any]) -> list[str]:
         for by_metric in task["verdicts"].values()
         for verdict in by_metric.values()
     ]
-
-
-def _question(task: str) -> str:
-    kind, _, rest = task.partition(":")
-    return {
-        "next_event": "what happens next",
-        "remaining_time": "how many days until the case ends",
-        "time_to_next": "how many days until the next event",
-        "occurs": f"will {rest} still happen",
-        "outcome": f"how will the case end ({rest.removeprefix('column=')})",
-    }[kind]
 
 
 def _training_line(training: Mapping[str, Any]) -> str:

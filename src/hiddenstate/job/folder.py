@@ -1,8 +1,8 @@
 """The run folder while a fit goes on: who may write into it, and what a resumed fit must find.
 
     recipe.toml    the resolved recipe
-    source.json    what was read: names, counts, a digest of the encoded log
-    split.csv      the part (train, validation, test) of every case
+    source.json    what was read: its name, counts and a digest
+    split.csv      the part (train, validation, test) of every named case
     history.jsonl  the report of every epoch, a line each
     checkpoint/    the last whole epoch, train.safetensors, and finish.safetensors
     tensorboard/   scalars, where asked for
@@ -12,18 +12,14 @@ The artifact's files (see `hiddenstate.artifact.folder`) stand beside them once 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from hiddenstate.artifact.files import read_json, write_atomically, write_json
 from hiddenstate.errors import UsageError
-from hiddenstate.schema import EventLog
 
 RECIPE, SOURCE, SPLIT, HISTORY = "recipe.toml", "source.json", "split.csv", "history.jsonl"
 
@@ -80,25 +76,20 @@ class RunFolder:
         self.checkpoint("train").parent.mkdir(parents=True, exist_ok=True)
         write_atomically(self.path / RECIPE, recipe.encode())
 
-    def note_source(self, name: str, log: EventLog, *, resume: bool) -> None:
-        """Save what was read; on resume it must be what was read before."""
-        source = {
-            "source": name,
-            "cases": log.cases,
-            "events": log.events,
-            "digest": digest(log),
-        }
+    def note_source(self, name: str, identity: Mapping[str, Any], *, resume: bool) -> None:
+        """Save what was read, its counts and digest; on resume it must be what was read before."""
         before = self.path / SOURCE
         if resume and before.exists():
-            self._require_same("events", _text(read_json(before)), _text(source))
-        write_json(before, source)
+            known = {k: v for k, v in read_json(before).items() if k != "source"}
+            self._require_same("data", _text(known), _text(identity))
+        write_json(before, {"source": name, **identity})
 
-    def note_split(self, parts: tuple[EventLog, EventLog, EventLog]) -> None:
+    def note_split(self, parts: Iterable[tuple[str, str]]) -> None:
         """Save the part of every case."""
         lines = ["case,part"]
-        for part, log in zip(("train", "validation", "test"), parts, strict=True):
-            quoted = ('"' + str(name).replace('"', '""') + '"' for name in log.case_ids)
-            lines += [f"{name},{part}" for name in quoted]
+        for name, part in parts:
+            quoted = '"' + name.replace('"', '""') + '"'
+            lines.append(f"{quoted},{part}")
         write_atomically(self.path / SPLIT, ("\n".join(lines) + "\n").encode())
 
     def note_epoch(self, report: Mapping[str, Any]) -> None:
@@ -124,24 +115,9 @@ def _only_in(lines: list[str], others: list[str]) -> str:
     return ", ".join(line for line in lines if line not in others) or "not set"
 
 
-def _text(source: Mapping[str, Any]) -> str:
-    return "\n".join(f"{name} {source.get(name)!s:.12}" for name in ("cases", "events", "digest"))
+def _text(identity: Mapping[str, Any]) -> str:
+    return "\n".join(f"{name} {value!s:.12}" for name, value in identity.items())
 
 
 def _place(report: Mapping[str, Any]) -> tuple[str, int]:
     return report["phase"], report["epoch"]
-
-
-def digest(log: EventLog) -> str:
-    """SHA-256 over a log's cases, times and columns."""
-    total = hashlib.sha256("\n".join(map(str, log.case_ids)).encode())
-    total.update(np.ascontiguousarray(log.offsets).data)
-    for name, column in sorted(log.categorical.items()):
-        total.update("\n".join([name, *column.labels]).encode())
-        total.update(np.ascontiguousarray(column.codes).data)
-    for name, values in sorted(log.numeric.items()):
-        total.update(name.encode())
-        total.update(np.ascontiguousarray(values).data)
-    if log.time_us is not None:
-        total.update(np.ascontiguousarray(log.time_us).data)
-    return total.hexdigest()

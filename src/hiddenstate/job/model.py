@@ -1,58 +1,64 @@
-"""A fitted model, as the command line and Python use it."""
+"""What every fitted model can do, and how one is loaded from its run folder."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from hiddenstate import artifact as artifacts
 from hiddenstate.artifact import Artifact
-from hiddenstate.errors import ArtifactError
-from hiddenstate.job.evaluate import METRICS, Ceiling, evaluate_log
-from hiddenstate.job.shuffle import shuffle_ablation
+from hiddenstate.errors import ArtifactError, UsageError, nearest
+from hiddenstate.job.families import family_of
 from hiddenstate.kernels.native import Storage
-from hiddenstate.runtime import Model as Runtime
-from hiddenstate.schema import EventLog
-from hiddenstate.tasks import floors_from
-from hiddenstate.tasks import from_json as task_from_json
 
 if TYPE_CHECKING:
     import polars
 
 Remark = Callable[[str], None]
+Part = TypeVar("Part")
 
 
 def silent(_: object) -> None:
     """Observe nothing."""
 
 
-class Model:
-    """A fitted model that predicts and is scored on files, frames or event logs.
+def part(value: object, kind: type[Part]) -> Part:
+    """Return a part of an artifact that has to be of this kind; TypeError where it is not."""
+    if not isinstance(value, kind):
+        raise TypeError(f"a {type(value).__name__} stands where a {kind.__name__} should")
+    return value
+
+
+def refuse_options(options: Mapping[str, Any], known: Iterable[str], task: str) -> None:
+    """Raise UsageError where an option is set that a task does not have."""
+    allowed = tuple(known)
+    for name, value in options.items():
+        if name not in allowed and value not in (None, False):
+            flag = name.replace("_", "-")
+            raise UsageError(
+                f"--{flag} was given, and the model's task is {task}.",
+                f"Such a model takes {', '.join(f'--{each}' for each in allowed) or 'no option'} "
+                "here; the others are for other kinds of data.",
+                f"Leave --{flag} out.{nearest(name, allowed)}",
+            )
+
+
+class Model(ABC):
+    """A fitted model. What it reads and answers depends on its task:
 
         model = hiddenstate.load("runs/tickets")
         model.predict("open_cases.csv")
         model.evaluate("held_back.csv")
 
-    It runs on NumPy; torch is not loaded.
+    It runs on NumPy and the compiled kernels; torch is not loaded.
     """
 
     def __init__(self, artifact: Artifact, weights: Storage = "float32") -> None:
         """Wrap an artifact; `weights` is how its recurrent weights are held, as in `runtime`."""
         self.artifact = artifact
-        self.runtime = Runtime(artifact, weights)
-        self._reading = dict(artifact.metrics["reading"])
-        self._floors = {
-            head.name: floors_from(
-                artifact.floors[head.name],
-                {
-                    name.removeprefix(f"{index}/"): array
-                    for name, array in artifact.floor_arrays.items()
-                    if name.startswith(f"{index}/")
-                },
-            )
-            for index, head in enumerate(artifact.spec.heads)
-        }
+        self.weights = weights
 
     @property
     def interrupted(self) -> bool:
@@ -61,108 +67,47 @@ class Model:
 
     @property
     def metrics(self) -> Mapping[str, Any]:
-        """Scores on the held-back cases of the fit, beside their floors."""
+        """Scores on the held-back part of the fit, beside their floors."""
         return self.artifact.metrics
 
-    def read(
-        self, source: Any, observer: Remark = silent, *, answers: bool = True, **reading: Any
-    ) -> EventLog:
-        """Read a source as the fit did; tell repairs and unknown labels.
-
-        answers: whether the columns with the outcomes must be there, as they must for scores
-        reading: fields of `data.Options` that differ from the fit's, such as case="ticket"
-        """
-        schema = self.artifact.spec.schema
-        if isinstance(source, EventLog):
-            log = source
-        else:
-            from hiddenstate import data
-
-            inputs = [*list(schema.vocabularies)[1:], *schema.scalers]
-            wanted = dict.fromkeys((*inputs, *(self._answers() if answers else ())))
-            settings = {
-                "case": schema.case,
-                "activity": schema.activity,
-                "timestamp": schema.time,
-                "attributes": list(wanted),
-                "categorical": [name for name in wanted if name not in schema.scalers],
-                "numeric": list(schema.scalers),
-                "labels": {name: v.symbols for name, v in schema.vocabularies.items()},
-                **self._reading,
-            }
-            changed = {name: value for name, value in reading.items() if value is not None}
-            log, report = data.read(source, **{**settings, **changed})
-            for repair in report.repairs:
-                observer(repair.sentence)
-        for column, labels in schema.unknowns(log).items():
-            shown = ", ".join(f"{name!r} ({count})" for name, count in list(labels.items())[:5])
-            observer(
-                f"{sum(labels.values())} events have a value of {column} that the model never saw "
-                f"and takes as unknown: {shown}{', ...' if len(labels) > 5 else ''}"
-            )
-        return log
-
+    @abstractmethod
     def evaluate(
         self,
         source: Any,
         *,
         bootstrap: int = 1000,
         seed: int = 0,
-        ceiling: Ceiling | None = None,
-        shuffle: bool = False,
         observer: Remark = silent,
-        **reading: Any,
+        **options: Any,
     ) -> dict[str, Any]:
-        """Score the model on finished cases; see `evaluate_log` for the result, `read` for more.
+        """Score the model on a source, beside its floors; `options` are those of its family."""
 
-        shuffle: also measure how much the order of the past matters
-        """
-        log = self.read(source, observer, **reading)
-        result = evaluate_log(
-            self.runtime, self._floors, log, bootstrap=bootstrap, seed=seed, ceiling=ceiling
-        )
-        if shuffle:
-            metrics = METRICS["number" if "mae_days" in result else "classes"]
-            result["shuffle"] = shuffle_ablation(self.runtime, log, metrics, bootstrap, seed)
-        return result
-
+    @abstractmethod
     def predict(
-        self,
-        source: Any,
-        *,
-        every_step: bool = False,
-        observer: Remark = silent,
-        **reading: Any,
+        self, source: Any, *, observer: Remark = silent, **options: Any
     ) -> polars.DataFrame:
-        """Predict after the last event of every case (or after every event); a row for each."""
-        from hiddenstate.job.tables import prediction_table
-
-        log = self.read(source, observer, answers=False, **reading)
-        return prediction_table(self.runtime, log, every_step=every_step)
-
-    def _answers(self) -> tuple[str, ...]:
-        """Columns that hold the answer of a task."""
-        heads = (task_from_json(head.task) for head in self.artifact.spec.heads)
-        return tuple(column for task in heads for column in task.forbidden)
+        """Return a table with what the model says of a source."""
 
     def save(self, folder: str | Path) -> None:
         """Write the artifact into a folder."""
         artifacts.save(self.artifact, Path(folder))
 
 
-def load(folder: str | Path, weights: Storage = "float32") -> Model:
+def load(folder: str | Path, weights: Storage = "float32") -> Any:
     """Load a run folder; ArtifactError where it is foreign, unfinished or damaged.
+
+    Returns the `Model` of the task's family, with its own methods.
 
     weights: how the recurrent weights are held: float32, or, with the compiled kernels, bfloat16
              or int8 (half and a quarter of the memory; KernelRefusal where they cannot)
     """
     artifact = artifacts.load(Path(folder))
     try:
-        return Model(artifact, weights)
+        return family_of(artifact.spec.task_names).model(artifact, weights)
     except (KeyError, TypeError, ValueError, AttributeError) as problem:
         raise ArtifactError(
             f"{folder}: floors.json, floors.safetensors or metrics.json is not whole "
             f"({type(problem).__name__}: {problem}).",
-            "They hold the floors of every task and how the log was read.",
+            "They hold the floors of every task and how the source was read.",
             "Restore the folder from a copy, or fit the model again.",
         ) from None

@@ -24,8 +24,16 @@ SCALARS = (
 
 
 @contextmanager
-def observers(recipe: Recipe, folder: RunFolder | None, observer: Tell) -> Iterator[Tell]:
-    """Give one function that tells everybody; TensorBoard's file is closed at the end."""
+def observers(
+    recipe: Recipe, folder: RunFolder | None, observer: Tell, *, leads: bool = True
+) -> Iterator[Tell]:
+    """Give one function that tells everybody; TensorBoard's file is closed at the end.
+
+    leads: whether this process tells anything; of several that train together one does
+    """
+    if not leads:
+        yield lambda _: None
+        return
     board = _tensorboard(folder) if recipe.train.tensorboard else None
 
     def tell(progress: Progress) -> None:

@@ -1,5 +1,6 @@
-"""From a ModelSpec to a torch module."""
+"""From a specification to a torch module."""
 
-from hiddenstate.models.sequence import Batch, Regularisation, SequenceModel
+from hiddenstate.models.batch import AnyBatch, Batch, Losses, Trainable
+from hiddenstate.models.sequence import Regularisation, SequenceModel
 
-__all__ = ["Batch", "Regularisation", "SequenceModel"]
+__all__ = ["AnyBatch", "Batch", "Losses", "Regularisation", "SequenceModel", "Trainable"]

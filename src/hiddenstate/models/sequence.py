@@ -2,41 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from hiddenstate.artifact import LayerSpec, ModelSpec
+from hiddenstate.artifact import AnyLayerSpec, ModelSpec, TransformerSpec
 from hiddenstate.cells import from_json
 from hiddenstate.cells.cell import Scheme
+from hiddenstate.models.batch import Batch, Losses, Trainable
+from hiddenstate.models.heads import OutputHead
 from hiddenstate.nn import Bidirectional, Layer, Recurrent, Stack
-from hiddenstate.nn.losses import cross_entropy, l1
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Padded histories and what should be predicted.
-
-    codes [B, T, K] and numbers [B, T, F] are the inputs, lengths [B] their events; for each head
-    there are targets [B, T] (class indices, or scaled numbers) and a mask [B, T], true where a
-    target exists. weights [B] say how much a case counts; None means all alike.
-    """
-
-    codes: Tensor
-    numbers: Tensor
-    lengths: Tensor
-    targets: tuple[Tensor, ...]
-    masks: tuple[Tensor, ...]
-    weights: Tensor | None = None
-
-    @property
-    def events(self) -> int:
-        """Real events in the batch."""
-        return int(self.lengths.sum())
+from hiddenstate.nn.transformer import Transformer
 
 
 @dataclass(frozen=True)
@@ -49,8 +29,8 @@ class Regularisation:
     dropconnect: float = 0.0
 
 
-class SequenceModel(nn.Module):
-    """Embeddings, a stack of recurrent layers, and a linear head for each task.
+class SequenceModel(Trainable):
+    """Embeddings, a stack of recurrent layers or a transformer, and a head for each task.
 
     Its state_dict holds the artifact's weights under their names.
     """
@@ -67,10 +47,11 @@ class SequenceModel(nn.Module):
         super().__init__()
         noise = regularisation or Regularisation()
         self.spec = spec
-        self.embeddings = nn.ModuleList(
+        tables = [
             nn.Embedding(rows, width)
             for rows, width in zip(spec.schema.code_sizes, spec.embeddings, strict=True)
-        )
+        ]
+        self.embeddings = nn.ModuleList(tables)
         one_way = partial(
             Recurrent,
             dropconnect=noise.dropconnect,
@@ -79,7 +60,7 @@ class SequenceModel(nn.Module):
             longest_lag_steps=longest_lag_steps,
         )
         self.stack = Stack(
-            [_layer(layer, one_way) for layer in spec.layers],
+            [_layer(layer, one_way, noise.dropout) for layer in spec.layers],
             dropout=noise.dropout,
             input_dropout=noise.input_dropout,
             output_dropout=noise.dropout,
@@ -88,14 +69,17 @@ class SequenceModel(nn.Module):
             layer_norm=spec.layer_norm,
         )
         self.heads = nn.ModuleList(
-            nn.Linear(self.stack.output_size, head.outputs) for head in spec.heads
+            OutputHead(head, self.stack.output_size, tables[0] if head.tied else None)
+            for head in spec.heads
         )
 
     @property
     def kernels(self) -> tuple[str, ...]:
         """Kernel that ran each layer last; of a bidirectional one, forward and then backward."""
         return tuple(
-            str(layer.last_kernel) for layer in self.stack.modules() if isinstance(layer, Recurrent)
+            str(layer.last_kernel) if isinstance(layer, Recurrent) else "torch"
+            for layer in self.stack.modules()
+            if isinstance(layer, Recurrent | Transformer)
         )
 
     def forward(
@@ -106,35 +90,66 @@ class SequenceModel(nn.Module):
         state: Any | None = None,
         final_state: bool = True,
     ) -> tuple[tuple[Tensor, ...], Any]:
-        """Run codes [B, T, K] and numbers [B, T, F]; return heads' o [B, T, V] and the state."""
+        """Run codes [B, T, K] and numbers [B, T, F]; return heads' o and the state.
+
+        o is [B, T, V], or [B, V] of a head with a pool.
+        """
         parts = [table(codes[..., k]) for k, table in enumerate(self.embeddings)]
         x = torch.cat([*parts, numbers], dim=-1)
         h, state = self.stack(x, lengths, state, final_state)
-        return tuple(head(h) for head in self.heads), state
+        return tuple(head(h, lengths) for head in self.heads), state
 
-    def losses(self, batch: Batch, label_smoothing: float = 0.0) -> tuple[Tensor, Tensor]:
-        """Return each head's summed loss and the number of steps behind it, both [heads].
+    def losses(self, batch: Batch, label_smoothing: float = 0.0) -> Losses:
+        """Return each head's summed loss, the number of predictions behind it and a state.
 
-        Classes: cross entropy in nats. Numbers: absolute error in scaled units. With `weights`
-        [B] a step counts that much in the sum; the number of steps does not know of them.
+        With `weights` [B] a sequence counts that much in the sum; the number of predictions does
+        not know of them. The state is None unless the batch carries one on.
         """
-        outputs, _ = self(batch.codes, batch.numbers, batch.lengths, final_state=False)
+        if batch.carry_steps is None:
+            outputs, state = self(
+                batch.codes,
+                batch.numbers,
+                batch.lengths,
+                batch.state,
+                final_state=batch.carries,
+            )
+        else:
+            outputs, state = self._in_two(batch, batch.carry_steps)
         sums = []
+        heads = cast("Sequence[OutputHead]", self.heads)
         for head, output, target, mask in zip(
-            self.spec.heads, outputs, batch.targets, batch.masks, strict=True
+            heads, outputs, batch.targets, batch.masks, strict=True
         ):
-            weight = mask if batch.weights is None else mask * batch.weights[:, None]
-            if head.classes:
-                summed = cross_entropy(
-                    output, target, weight, label_smoothing=label_smoothing, reduction="sum"
-                )
-            else:
-                summed = l1(output.squeeze(-1), target, weight, reduction="sum")
-            sums.append(summed)
-        return torch.stack(sums), torch.stack([mask.sum() for mask in batch.masks])
+            weight = mask
+            if batch.weights is not None:
+                weight = mask * batch.weights.view(-1, *[1] * (mask.ndim - 1))
+            sums.append(head.loss(output, target, weight, label_smoothing))
+        return Losses(torch.stack(sums), torch.stack([mask.sum() for mask in batch.masks]), state)
+
+    def _in_two(self, batch: Batch, steps: int) -> tuple[tuple[Tensor, ...], Any]:
+        """Run the first steps and then the rest, one graph; return the state between them.
+
+        Noise that is drawn once for all steps is drawn for both parts.
+        """
+        first, state = self(
+            batch.codes[:, :steps],
+            batch.numbers[:, :steps],
+            batch.lengths.clamp(max=steps),
+            batch.state,
+        )
+        rest, _ = self(
+            batch.codes[:, steps:],
+            batch.numbers[:, steps:],
+            (batch.lengths - steps).clamp(min=0),
+            state,
+            final_state=False,
+        )
+        return tuple(torch.cat(pair, dim=1) for pair in zip(first, rest)), state
 
 
-def _layer(spec: LayerSpec, one_way: Callable[..., Recurrent]) -> Layer:
+def _layer(spec: AnyLayerSpec, one_way: Callable[..., Recurrent], dropout: float) -> Layer:
+    if isinstance(spec, TransformerSpec):
+        return Transformer(spec, dropout=dropout)
     cell = from_json(spec.cell)
     forward = one_way(cell, zoneout=spec.zoneout)
     if not spec.bidirectional:

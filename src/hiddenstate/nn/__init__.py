@@ -2,6 +2,7 @@
 
 from hiddenstate.cells.state import map_state as map_state
 from hiddenstate.nn.arrays import TORCH as TORCH
+from hiddenstate.nn.attention import Attention as Attention
 from hiddenstate.nn.clipping import Norms as Norms
 from hiddenstate.nn.clipping import clip_by_norm as clip_by_norm
 from hiddenstate.nn.clipping import clip_by_value as clip_by_value
@@ -21,9 +22,11 @@ from hiddenstate.nn.losses import cross_entropy as cross_entropy
 from hiddenstate.nn.losses import huber as huber
 from hiddenstate.nn.losses import l1 as l1
 from hiddenstate.nn.losses import masked_mean as masked_mean
+from hiddenstate.nn.pool import POOLS as POOLS
 from hiddenstate.nn.pool import Head as Head
 from hiddenstate.nn.pool import Pool as Pool
 from hiddenstate.nn.recurrent import Recurrent as Recurrent
 from hiddenstate.nn.stack import Bidirectional as Bidirectional
 from hiddenstate.nn.stack import Directions as Directions
 from hiddenstate.nn.stack import Stack as Stack
+from hiddenstate.nn.transformer import Transformer as Transformer

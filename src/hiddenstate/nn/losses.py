@@ -7,7 +7,8 @@ nothing, NaN included, neither in the value nor in a gradient.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from hiddenstate.errors import ShapeError
+from hiddenstate.schema.channels import LEAST_SCALE
 
 Reduction = Literal["mean", "sum", "none"]
 
@@ -79,10 +81,86 @@ def huber(
     return _reduce(values, mask, reduction)
 
 
+def squared(
+    prediction: Tensor,
+    target: Tensor,
+    mask: Tensor | None = None,
+    *,
+    reduction: Reduction = "mean",
+) -> Tensor:
+    """Return (prediction - target)^2, both [...]."""
+    return _reduce(_error(prediction, target, mask).square(), mask, reduction)
+
+
+def pinball(
+    quantiles: Tensor,
+    target: Tensor,
+    mask: Tensor | None = None,
+    *,
+    levels: Sequence[float],
+    reduction: Reduction = "mean",
+) -> Tensor:
+    """Return the mean over the Q levels q of max(q e, (q - 1) e), e = target - quantiles[..., q].
+
+    quantiles [..., Q], target [...]. The expected value is least where each quantile is the
+    target's own (Koenker and Bassett 1978, Econometrica 46(1), equation 2.2).
+    """
+    _agree(quantiles.shape[:-1], target, mask)
+    spread = None if mask is None else mask[..., None].expand_as(quantiles)
+    errors = -_error(quantiles, target[..., None].expand_as(quantiles), spread)
+    given = torch.as_tensor(levels, dtype=errors.dtype, device=errors.device)
+    values = torch.maximum(given * errors, (given - 1) * errors).mean(dim=-1)
+    return _reduce(values, mask, reduction)
+
+
+def gaussian(
+    mean: Tensor,
+    log_scale: Tensor,
+    target: Tensor,
+    mask: Tensor | None = None,
+    *,
+    reduction: Reduction = "mean",
+) -> Tensor:
+    """Return -log N(target; mean, s^2), all [...], in nats, with s = LEAST_SCALE + e^log_scale.
+
+    The least scale keeps a channel that stands still from an infinite density.
+    """
+    error = _error(mean, target, mask)
+    if mask is not None:
+        log_scale = torch.where(mask != 0, log_scale, 0.0)
+    scale = LEAST_SCALE + log_scale.exp()
+    values = 0.5 * (error / scale).square() + scale.log() + 0.5 * math.log(2 * math.pi)
+    return _reduce(values, mask, reduction)
+
+
+def bernoulli(
+    logits: Tensor,
+    target: Tensor,
+    mask: Tensor | None = None,
+    *,
+    reduction: Reduction = "mean",
+) -> Tensor:
+    """Return -sum_s log p(target_s), in nats, of S yes-or-no answers with log odds logits [..., S].
+
+    target is 0 or 1, [..., S]; the mask [...] speaks for all S.
+    """
+    _agree(logits.shape, target, None)
+    _agree(logits.shape[:-1], logits[..., 0], mask)
+    if mask is not None:
+        counts = (mask != 0)[..., None]
+        logits, target = torch.where(counts, logits, 0.0), torch.where(counts, target, 0.0)
+    values = functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    return _reduce(values.sum(dim=-1), mask, reduction)
+
+
 LOSSES: dict[str, Callable[..., Tensor]] = {
     "cross_entropy": cross_entropy,
     "l1": l1,
     "huber": huber,
+    "squared": squared,
+    "pinball": pinball,
+    "gaussian": gaussian,
+    "bernoulli": bernoulli,
 }
 
 

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hiddenstate.artifact import LayerSpec
+from hiddenstate.artifact import AnyLayerSpec, LayerSpec, TransformerSpec
 from hiddenstate.cells import NUMPY, Cell, Params, from_json
 from hiddenstate.errors import KernelRefusal
-from hiddenstate.kernels import KERNELS, Kernel, Request, Scan, Zoneout, choose, packed_if_able
+from hiddenstate.kernels import KERNELS, Kernel, Request, Zoneout, choose, packed_if_able
 from hiddenstate.kernels.native import Storage
+from hiddenstate.runtime.transformer import Transformer
 from hiddenstate.runtime.weights import Weights
 
 Array = NDArray[Any]
@@ -31,15 +32,26 @@ class Direction:
         """Kernel that ran last; before that, the one that would run a single event."""
         return self._chosen[1].name
 
-    def run(self, x: Array, lengths: Array | None, state: Any | None, final_state: bool) -> Scan:
-        """Run x [B, T, D]; see `hiddenstate.kernels.Kernel.run`."""
+    @property
+    def output_size(self) -> int:
+        """Width of the output."""
+        return self.cell.output_size
+
+    def initial_state(self, batch: int) -> Any:
+        """Return the State of entities without events."""
+        return self.cell.initial_state(NUMPY, batch, np.zeros(0, dtype=np.float32))
+
+    def run(
+        self, x: Array, lengths: Array | None, state: Any | None, final_state: bool
+    ) -> tuple[Array, Any]:
+        """Run x [B, T, D]; return the output and the last State, as `kernels.Kernel.run` does."""
         batch, time, _ = x.shape
         facts = (batch, time, lengths is not None, final_state or state is not None)
         # Facts and kernel are one value, so that threads may share a model.
         chosen = self._chosen
         if chosen[0] != facts:
             chosen = self._chosen = self._choose(facts)
-        return chosen[1].run(
+        scan = chosen[1].run(
             self.cell,
             self.params,
             x,
@@ -49,6 +61,7 @@ class Direction:
             zoneout=self.zoneout,
             final_state=final_state,
         )
+        return scan.output, scan.state
 
     def _choose(self, facts: tuple[int, int, bool, bool]) -> tuple[tuple[object, ...], Kernel]:
         batch, time, ragged, needs_state = facts
@@ -68,39 +81,39 @@ class Direction:
 class Layer:
     """One layer of a stack.
 
-    directions: forward, and backward where the layer is bidirectional
+    directions: forward, and backward where the layer is bidirectional; or a transformer
     norm:       gain and shift [D] with which its input is normalised, or None
     skips:      its input is added to its output
     """
 
-    directions: tuple[Direction, ...]
+    directions: tuple[Direction, ...] | tuple[Transformer]
     norm: tuple[Array, Array] | None
     skips: bool
 
     @property
     def output_size(self) -> int:
         """Width of the output."""
-        return sum(direction.cell.output_size for direction in self.directions)
+        return sum(direction.output_size for direction in self.directions)
 
     def initial_state(self, batch: int) -> Any:
-        """Return the forward direction's State of entities without events."""
-        return self.directions[0].cell.initial_state(NUMPY, batch, np.zeros(0, dtype=np.float32))
+        """Return the forward direction's state of entities without events."""
+        return self.directions[0].initial_state(batch)
 
     def run(
         self, h: Array, lengths: Array | None, state: Any | None, final_state: bool
     ) -> tuple[Array, Any]:
-        """Run h [B, T, D]; return the output [B, T, P] and the forward direction's last State."""
+        """Run h [B, T, D]; return the output [B, T, P] and the forward direction's last state."""
         read = h if self.norm is None else NUMPY.layer_norm(h, *self.norm)
-        scans = [each.run(read, lengths, state, final_state) for each in self.directions]
-        output = scans[0].output
-        if len(scans) > 1:
-            output = np.concatenate([scan.output for scan in scans], axis=-1)
-        return output + h if self.skips else output, scans[0].state
+        runs = [each.run(read, lengths, state, final_state) for each in self.directions]
+        output, last = runs[0]
+        if len(runs) > 1:
+            output = np.concatenate([output for output, _ in runs], axis=-1)
+        return output + h if self.skips else output, last
 
 
 def build(
     index: int,
-    spec: LayerSpec,
+    spec: AnyLayerSpec,
     given: Weights,
     weights: Storage,
     *,
@@ -111,6 +124,29 @@ def build(
 
     Raises ArtifactError, SpecError, KernelRefusal.
     """
+    directions: tuple[Direction, ...] | tuple[Transformer]
+    if isinstance(spec, TransformerSpec):
+        directions, input_size = (
+            (Transformer(spec, given, f"stack.layers.{index}."),),
+            spec.input_size,
+        )
+    else:
+        directions = _directions(index, spec, given, weights)
+        input_size = directions[0].cell.input_size
+    norm = None
+    if normalised:
+        size = (input_size,)
+        norm = (
+            given.take(f"stack.norms.{index - 1}.weight", size),
+            given.take(f"stack.norms.{index - 1}.bias", size),
+        )
+    width = sum(each.output_size for each in directions)
+    return Layer(directions, norm, skips=residual and input_size == width)
+
+
+def _directions(
+    index: int, spec: LayerSpec, given: Weights, weights: Storage
+) -> tuple[Direction, ...]:
     cell = from_json(spec.cell)
     zoneout = None
     if spec.zoneout:
@@ -132,13 +168,4 @@ def build(
     parts = (
         {"forward_layer.": False, "backward_layer.": True} if spec.bidirectional else {"": False}
     )
-    directions = tuple(direction(part, reverse) for part, reverse in parts.items())
-    norm = None
-    if normalised:
-        size = (cell.input_size,)
-        norm = (
-            given.take(f"stack.norms.{index - 1}.weight", size),
-            given.take(f"stack.norms.{index - 1}.bias", size),
-        )
-    width = len(directions) * cell.output_size
-    return Layer(directions, norm, skips=residual and cell.input_size == width)
+    return tuple(direction(part, reverse) for part, reverse in parts.items())

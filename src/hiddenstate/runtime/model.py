@@ -8,13 +8,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from hiddenstate.artifact import Artifact
-from hiddenstate.errors import SpecError
-from hiddenstate.kernels import Linear
+from hiddenstate.artifact import Artifact, ModelSpec
+from hiddenstate.errors import ArtifactError, SpecError
 from hiddenstate.kernels.native import Storage
+from hiddenstate.runtime.heads import Head
 from hiddenstate.runtime.layer import build
 from hiddenstate.runtime.weights import Weights
-from hiddenstate.schema import EventLog
+from hiddenstate.schema import EventLog, Schema
 
 Array = NDArray[Any]
 State = tuple[Any, ...]
@@ -51,6 +51,12 @@ class Model:
 
     def __init__(self, artifact: Artifact, weights: Storage = "float32") -> None:
         """Take the weights of an artifact, checked against its specification."""
+        if not isinstance(artifact.spec, ModelSpec):
+            raise ArtifactError(
+                f"The artifact holds a {type(artifact.spec).__name__}.",
+                "A ModelSpec was expected: a model that reads one sequence.",
+                "Use runtime.Translator, or hiddenstate.load, which knows them all.",
+            )
         self.spec = artifact.spec
         self.fingerprint = artifact.fingerprint
         self._unstreamed = artifact.spec.refusals("streaming")
@@ -73,12 +79,9 @@ class Model:
             for index, layer in enumerate(self.spec.layers)
         )
         width = self._layers[-1].output_size
+        table = self._embeddings[0] if self._embeddings else np.zeros((0, 0), np.float32)
         self._heads = tuple(
-            Linear(
-                given.take(f"heads.{index}.weight", (head.outputs, width)),
-                given.take(f"heads.{index}.bias", (head.outputs,)),
-            )
-            for index, head in enumerate(self.spec.heads)
+            Head(index, head, given, width, table) for index, head in enumerate(self.spec.heads)
         )
         given.require_all_taken()
 
@@ -95,12 +98,12 @@ class Model:
     def run_whole(
         self, codes: Array, numbers: Array, lengths: Array | None = None
     ) -> tuple[Array, ...]:
-        """Run whole histories, codes [B, T, K] and numbers [B, T, F]; return heads' o [B, T, V].
+        """Run whole sequences, codes [B, T, K] and numbers [B, T, F]; return the heads' o.
 
-        Past a row's length the outputs mean nothing.
+        o is [B, T, V], or [B, V] of a head with a pool. Past a row's length it means nothing.
         """
         x = self._embed(codes, numbers)
-        return self._read_out(self._recur(x, lengths, None, final_state=False)[0])
+        return self._read_out(self._recur(x, lengths, None, final_state=False)[0], lengths)
 
     def run(
         self,
@@ -111,42 +114,42 @@ class Model:
     ) -> tuple[tuple[Array, ...], State]:
         """Run the next T events, codes [B, T, K] and numbers [B, T, F], on from a state.
 
-        Returns each head's o [B, T, V] and the next state. Past a row's length the outputs mean
-        nothing and the state is kept.
+        Returns each head's o [B, T, V] and the next state; a head that pools the last step gives
+        [B, V]. Past a row's length the outputs mean nothing and the state is kept.
         """
         self._require_streaming()
         h, state = self._recur(self._embed(codes, numbers), lengths, state, final_state=True)
-        return self._read_out(h), state
+        return self._read_out(h, lengths), state
 
     def step_many(
         self, codes: Array, numbers: Array, state: State | None = None
     ) -> tuple[tuple[Array, ...], State]:
         """Run one event of each entity, codes [B, K] and numbers [B, F]; o is [B, V]."""
         outputs, state = self.run(codes[:, None], numbers[:, None], None, state)
-        return tuple(output[:, 0] for output in outputs), state
+        pooled = [head.pool is not None for head in self.spec.heads]
+        return tuple(o if pool else o[:, 0] for o, pool in zip(outputs, pooled)), state
 
     def decode(self, outputs: tuple[Array, ...]) -> tuple[Array, ...]:
-        """Turn heads' outputs [..., V] into log probabilities [..., V] or days [...], float64."""
-        decoded = []
-        for head, output in zip(self.spec.heads, outputs, strict=True):
-            wide = output.astype(np.float64)
-            if head.scaler is not None:
-                decoded.append(np.maximum(head.scaler.decode(wide[..., 0]), 0.0))
-            else:
-                shifted = wide - wide.max(axis=-1, keepdims=True)
-                total = np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
-                decoded.append(shifted - total)
-        return tuple(decoded)
+        """Turn heads' outputs [..., V] into what they mean, float64: see `Head.decode`."""
+        return tuple(head.decode(o) for head, o in zip(self._heads, outputs, strict=True))
 
     def predict(self, log: EventLog) -> Iterator[Prediction]:
         """Yield predictions for every event of a log, in batches of cases of similar length.
 
-        They rest on the events so far; with a bidirectional layer, on the whole case.
+        They rest on the events so far; with a bidirectional layer, on the whole case. Raises
+        SpecError for a model that does not read event logs.
         """
+        schema = self.spec.schema
+        if not isinstance(schema, Schema):
+            raise SpecError(
+                f"This model reads {type(schema).__name__}, not event logs.",
+                "Event histories are predicted by a model that was fitted to them.",
+                "Encode the inputs by its schema and use run_whole.",
+            )
         widest = max(head.outputs for head in self.spec.heads)
         for cases in _batches(log.lengths, min(BATCH_EVENTS, BATCH_OUTPUTS // widest)):
             part = log.select(cases)
-            inputs = self.spec.schema.encode(part)
+            inputs = schema.encode(part)
             steps = np.arange(int(part.lengths.max()))
             real = steps < part.lengths[:, None]
             rows = np.minimum(part.offsets[:-1, None] + steps, part.events - 1)
@@ -170,17 +173,16 @@ class Model:
             states.append(last)
         return h, tuple(states)
 
-    def _read_out(self, h: Array) -> tuple[Array, ...]:
-        """Return each head's o [B, T, V] from h [B, T, P]."""
-        return tuple(head(h) for head in self._heads)
+    def _read_out(self, h: Array, lengths: Array | None) -> tuple[Array, ...]:
+        """Return each head's o from h [B, T, P]."""
+        return tuple(head(h, lengths) for head in self._heads)
 
     def _require_streaming(self) -> None:
         if self._unstreamed:
             raise SpecError(
                 f"This model cannot be streamed: {'; '.join(self._unstreamed)}.",
                 "A state stands for the events so far, and is carried on to the next.",
-                "Run whole histories (predict, run_whole), or fit a model without bidirectional "
-                "layers.",
+                "Run whole sequences (run_whole), or fit a model that reads one direction.",
             )
 
 

@@ -9,10 +9,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hiddenstate.errors import UsageError, nearest
-from hiddenstate.tasks.judged import Judged, JudgedClasses, JudgedNumbers
+from hiddenstate.tasks.judged import Judged, JudgedNumbers, JudgedSymbols
+from hiddenstate.tasks.judged_values import JudgedValues
 from hiddenstate.tasks.resampling import RESAMPLES, Resampling, finite, interval, ratio
 
-Metric: TypeAlias = Literal["accuracy", "log_loss", "mae_days"]
+Metric: TypeAlias = Literal[
+    "accuracy",
+    "log_loss",
+    "nats",
+    "mae_days",
+    "squared_error",
+    "mse",
+    "pinball",
+    "nll",
+    "nats_per_frame",
+    "edit_similarity",
+]
 
 # A bootstrap over fewer cases has too narrow an interval to give a verdict.
 FEWEST_CASES = 10
@@ -20,7 +32,14 @@ FEWEST_CASES = 10
 _WORDS = {
     "accuracy": ("accuracy", ""),
     "log_loss": ("log loss", " nats"),
+    "nats": ("loss", " nats per symbol"),
     "mae_days": ("mean absolute error", " days"),
+    "squared_error": ("mean squared error", ""),
+    "mse": ("mean squared error", " (scaled)"),
+    "pinball": ("pinball loss", " (scaled)"),
+    "nll": ("log loss", " nats per value (scaled)"),
+    "nats_per_frame": ("log loss", " nats per frame"),
+    "edit_similarity": ("edit similarity", ""),
 }
 
 
@@ -31,6 +50,8 @@ class Verdict:
     difference: model - floor in the metric's own unit, with its 95 % interval (low, high)
     verdict:    better or worse if the interval lies on one side of 0, else tie; always tie below
                 FEWEST_CASES (10) cases
+
+    drawn:      what the cases are called, such as documents
 
     All five numbers are None where no event has a known answer, the interval also for one case.
     """
@@ -44,6 +65,7 @@ class Verdict:
     cases: int
     verdict: Literal["better", "tie", "worse"]
     floor_name: str = "n-gram"
+    drawn: str = "cases"
 
     @property
     def sentence(self) -> str:
@@ -56,8 +78,8 @@ class Verdict:
         side = "higher" if self.difference > 0 else "lower"
         pair = f"{words} {self.model:.3f}{unit} against {self.floor:.3f}{unit}"
         if self.low is None or self.high is None or self.cases < FEWEST_CASES:
-            return f"Tie with the {self.floor_name}: {pair}; too few cases to tell ({self.cases})."
-        span = f"95 % interval {self.low:+.3f} to {self.high:+.3f}, {self.cases} cases"
+            return f"Tie with the {self.floor_name}: {pair}; too few {self.drawn} to tell ({self.cases})."
+        span = f"95 % interval {self.low:+.3f} to {self.high:+.3f}, {self.cases} {self.drawn}"
         if self.verdict == "tie":
             return (
                 f"Tie with the {self.floor_name}: {pair}; the difference of "
@@ -81,8 +103,11 @@ def compare(
     floor_name: str = "n-gram",
     resamples: int = RESAMPLES,
     seed: int = 0,
+    drawn: str = "cases",
 ) -> Verdict:
     """Compare two predictors of the same events by resampling their cases together.
+
+    drawn: what the cases are called in the verdict's sentence
 
     Raises UsageError if they were judged on different events or have no such metric.
     """
@@ -103,7 +128,7 @@ def compare(
     gap = ratio(draws.sums((values - others)[counted])[:, 0], events)
     difference = interval(gap)
     mean, other = (ratio(draws.sums(each[counted])[:, 0], events)[0] for each in (values, others))
-    gain = 1 if metric == "accuracy" else -1
+    gain = 1 if metric in ("accuracy", "edit_similarity") else -1
     verdict: Literal["better", "tie", "worse"] = "tie"
     if draws.cases >= FEWEST_CASES and (difference.low > 0 or difference.high < 0):
         verdict = "better" if gain * difference.value > 0 else "worse"
@@ -117,19 +142,22 @@ def compare(
         draws.cases,
         verdict,
         floor_name,
+        drawn,
     )
 
 
 def _per_event(judged: Judged, metric: str) -> NDArray[np.float64]:
     """Return the metric's value at each event [M], NaN where it has none."""
-    if isinstance(judged, JudgedClasses):
+    if isinstance(judged, JudgedSymbols):
         if metric == "accuracy":
             return judged.correct.astype(np.float64)
-        if metric == "log_loss":
+        if metric in ("log_loss", "nats"):
             return -judged.log_probability.astype(np.float64)
     if isinstance(judged, JudgedNumbers) and metric == "mae_days":
         return judged.error_days
-    known = ["accuracy", "log_loss"] if isinstance(judged, JudgedClasses) else ["mae_days"]
+    if isinstance(judged, JudgedValues) and metric in judged.values:
+        return judged.values[metric]
+    known = ["accuracy", "log_loss"] if isinstance(judged, JudgedSymbols) else ["mae_days"]
     raise UsageError(
         f"These predictions have no metric {metric!r} to compare.",
         f"They are compared in {' or '.join(known)}.",
@@ -138,4 +166,4 @@ def _per_event(judged: Judged, metric: str) -> NDArray[np.float64]:
 
 
 def _target(judged: Judged) -> NDArray[Any]:
-    return judged.target if isinstance(judged, JudgedClasses | JudgedNumbers) else judged.case
+    return judged.target if isinstance(judged, JudgedSymbols | JudgedNumbers) else judged.case

@@ -44,22 +44,17 @@ class Judged:
 
 
 @dataclass(frozen=True, eq=False)
-class JudgedClasses(Judged):
-    """Class predictions.
+class JudgedSymbols(Judged):
+    """Class predictions of which only the truth's probability was kept.
 
     target, predicted: class indices [M]; target is UNKNOWN_CLASS for a class not in training
     log_probability:   of the truth [M], in nats; NaN for an unknown class. A probability of zero
                        counts as the least positive float32, 87.3 nats
-    rank:              place of the truth among the classes, 1 is best [M]; 0 for an unknown class
-    confidence:        probability of the predicted class [M]
     """
 
     target: Ints
     predicted: Ints
     log_probability: Floats32
-    rank: Ints
-    confidence: Floats32
-    classes: tuple[str, ...]
 
     @property
     def correct(self) -> Bools:
@@ -70,6 +65,19 @@ class JudgedClasses(Judged):
     def known(self) -> Bools:
         """Whether the truth is a class of the training part [M]."""
         return np.not_equal(self.target, UNKNOWN_CLASS)
+
+
+@dataclass(frozen=True, eq=False)
+class JudgedClasses(JudgedSymbols):
+    """Class predictions.
+
+    rank:       place of the truth among the classes, 1 is best [M]; 0 for an unknown class
+    confidence: probability of the predicted class [M]
+    """
+
+    rank: Ints
+    confidence: Floats32
+    classes: tuple[str, ...]
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,13 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hiddenstate.errors import DataError
-from hiddenstate.tasks.judged import Judged, JudgedClasses, JudgedNumbers
+from hiddenstate.tasks.judged import Judged, JudgedClasses, JudgedNumbers, JudgedSymbols
+from hiddenstate.tasks.judged_values import JudgedValues
 from hiddenstate.tasks.resampling import RESAMPLES, Resampling, Score, interval, ratio
 
 TOP_K = 3
 ECE_BINS = 15
 BUCKETS: tuple[tuple[int, int | None], ...] = (
-    (1, 1), (2, 2), (3, 4), (5, 8), (9, 16), (17, 32), (33, None),
+    (1, 1), (2, 2), (3, 4), (5, 8), (9, 16), (17, 32), (33, 64), (65, 128), (129, 256),
+    (257, 512), (513, None),
 )  # fmt: skip
 MEDIAN_BINS = 256
 CLASS_BLOCK = 64
@@ -35,7 +37,7 @@ class Bucket:
 
     @property
     def label(self) -> str:
-        """The bucket as a table prints it: 1, 3-4, 33+."""
+        """The bucket as a table prints it: 1, 3-4, 513+."""
         if self.longest is None:
             return f"{self.shortest}+"
         return str(self.shortest) + (f"-{self.longest}" if self.longest > self.shortest else "")
@@ -89,7 +91,8 @@ def score(judged: Judged, resamples: int = RESAMPLES, seed: int = 0) -> Scores:
 
     Classes: accuracy; log_loss in nats, over known truths; top_3; ece (expected calibration
     error, 15 bins of equal width; Guo et al. 2017, arXiv:1706.04599, equation 5); macro_f1, the
-    mean F1 over the classes that occur or were predicted. Days: mae_days; median_error_days.
+    mean F1 over the classes that occur or were predicted. Symbols: nats, bits, perplexity (of the
+    mean over known truths), accuracy. Days: mae_days; median_error_days. Values: their means.
     """
     if len(judged.case) == 0:
         raise DataError(
@@ -107,7 +110,7 @@ def score(judged: Judged, resamples: int = RESAMPLES, seed: int = 0) -> Scores:
             part = judged.select(inside)
             metrics = _measure(part, Resampling(part.case, resamples, seed))
             buckets.append(Bucket(shortest, longest, len(part.case), metrics))
-    unknown = int((~judged.known).sum()) if isinstance(judged, JudgedClasses) else 0
+    unknown = int((~judged.known).sum()) if isinstance(judged, JudgedSymbols) else 0
     events, metrics = len(judged.case), _measure(judged, whole)
     return Scores(events, whole.cases, unknown, metrics, tuple(buckets))
 
@@ -115,8 +118,12 @@ def score(judged: Judged, resamples: int = RESAMPLES, seed: int = 0) -> Scores:
 def _measure(judged: Judged, draws: Resampling) -> dict[str, Score]:
     if isinstance(judged, JudgedClasses):
         return _measure_classes(judged, draws)
+    if isinstance(judged, JudgedSymbols):
+        return _measure_symbols(judged, draws)
     if isinstance(judged, JudgedNumbers):
         return _measure_numbers(judged, draws)
+    if isinstance(judged, JudgedValues):
+        return _measure_values(judged, draws)
     raise TypeError(f"no scores are known for {type(judged).__name__}")
 
 
@@ -133,6 +140,15 @@ def _measure_classes(judged: JudgedClasses, draws: Resampling) -> dict[str, Scor
         "ece": ratio(_calibration_gaps(judged, draws), events),
         "macro_f1": _macro_f1(judged, draws),
     }
+    return {name: interval(values) for name, values in means.items()}
+
+
+def _measure_symbols(judged: JudgedSymbols, draws: Resampling) -> dict[str, Score]:
+    known = judged.known
+    nats = np.where(known, -judged.log_probability.astype(np.float64), 0)
+    mean = ratio(draws.sums(nats)[:, 0], draws.sums(known)[:, 0])
+    right = ratio(draws.sums(judged.correct)[:, 0], draws.sums(np.ones(len(known)))[:, 0])
+    means = {"nats": mean, "bits": mean / np.log(2), "perplexity": np.exp(mean), "accuracy": right}
     return {name: interval(values) for name, values in means.items()}
 
 
@@ -175,6 +191,13 @@ def _measure_numbers(judged: JudgedNumbers, draws: Resampling) -> dict[str, Scor
     events = draws.sums(np.ones(len(errors)))[:, 0]
     mean = interval(ratio(draws.sums(errors)[:, 0], events))
     return {"mae_days": mean, "median_error_days": _median(errors, draws)}
+
+
+def _measure_values(judged: JudgedValues, draws: Resampling) -> dict[str, Score]:
+    count = draws.sums(np.ones(len(judged.case)))[:, 0]
+    return {
+        name: interval(ratio(draws.sums(each)[:, 0], count)) for name, each in judged.values.items()
+    }
 
 
 def _median(errors: Floats, draws: Resampling) -> Score:

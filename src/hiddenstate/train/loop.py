@@ -11,13 +11,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from hiddenstate.data import batches
 from hiddenstate.errors import TrainingError
-from hiddenstate.models import SequenceModel
-from hiddenstate.nn import clip_by_norm
+from hiddenstate.models import Trainable
+from hiddenstate.nn import clip_by_norm, detach
 from hiddenstate.train import checkpoint
 from hiddenstate.train.checkpoint import Position, Tensors
+from hiddenstate.train.devices import autocast, device_of
 from hiddenstate.train.feed import Feed
+from hiddenstate.train.processes import Processes
 from hiddenstate.train.progress import Progress
 from hiddenstate.train.recipe import Train
 
@@ -27,7 +28,7 @@ STEPS, LEAST_EPOCHS, MOST_EPOCHS = 1600, 8, 60
 
 
 def fit(
-    model: SequenceModel,
+    model: Trainable,
     recipe: Train,
     training: Feed,
     validation: Feed | None,
@@ -45,85 +46,95 @@ def fit(
     is true the epoch under way is given up. A resumed fit first tells the checkpoint's report
     again: it may have been killed before anybody heard it. Raises TrainingError when a loss is not
     finite.
+
+    Under torchrun every process takes its part of each batch, and all step alike. A recipe with
+    `minutes` ends the epoch under way when they are over, and its learning rate follows the clock.
     """
+    processes, device = Processes(), device_of(model)
+    processes.begin(model.state_dict().values())
     optimiser = torch.optim.AdamW(
         model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
     )
     epochs = recipe.epochs or _epochs(training, recipe)
+    limit_s = math.inf if recipe.minutes is None else 60 * recipe.minutes
     position, best = Position(), _copy(model)
     if resume and checkpoint_path is not None:
         position, best = checkpoint.read(checkpoint_path, model, optimiser)
         if position.report:
             yield Progress.from_json(position.report)
-    earlier_s, began = position.seconds, time.perf_counter()
+    began = time.perf_counter() - position.seconds
 
-    while position.epoch < epochs and not stop():
+    stopped = over = False
+    while position.epoch < epochs and not (over or processes.any(stop())):
         if position.epoch - position.best_epoch >= recipe.patience:
             break
         epoch = _Epoch(phase, position.epoch + 1, epochs, recipe)
-        order = batches(
-            training.log.lengths,
-            batch_size=recipe.batch_size,
-            batch_events=recipe.batch_events,
-            seed=recipe.seed,
-            epoch=epoch.number,
-        )
+        processes.reseed(recipe.seed, epoch.number)
+        order = training.order(recipe, epoch.number)
         # Every event counts the same, in a batch of short cases and in one of long ones.
-        usual_events = training.log.events / max(len(order), 1)
+        usual_events = training.events / max(len(order), 1)
         model.train()
-        for step, cases in enumerate(order, start=1):
+        state, step = None, 0
+        for step, item in enumerate(order, start=1):
             done = (epoch.number - 1 + (step - 1) / len(order)) / epochs
+            done = processes.same(max(done, min((time.perf_counter() - began) / limit_s, 1.0)))
             rate = learning_rate(recipe, done)
             for group in optimiser.param_groups:
                 group["lr"] = rate
-            batch = training.batch(cases)
-            sums, steps = model.losses(batch, recipe.label_smoothing)
-            loss = (sums / steps.clamp(min=1)).sum()
-            objective = loss * (batch.events / usual_events)
+            batch = training.batch(processes.part(training, item), state).to(device)
+            model.done = done
+            with autocast(recipe, device):
+                lost = model.losses(batch, recipe.label_smoothing)
+            state = detach(lost.state) if training.stateful else None
+            steps, events = processes.sum(lost.steps), int(processes.number(batch.events))
+            loss = (lost.sums / steps.clamp(min=1)).sum()
+            objective = loss * (events / usual_events)
             if recipe.l2:
                 squares = [weight.square().sum() for weight in model.parameters()]
-                objective = objective + recipe.l2 * torch.stack(squares).sum()
+                objective = objective + recipe.l2 / processes.count * torch.stack(squares).sum()
             optimiser.zero_grad(set_to_none=True)
             objective.backward()  # type: ignore[no-untyped-call]
+            processes.add_gradients(model)
             norm = float(clip_by_norm(model.parameters(), recipe.clip_norm).before)
-            epoch.add(float(loss.detach()), batch.events, norm, rate)
+            epoch.add(processes.number(float(loss.detach())), events, norm, rate)
             optimiser.step()
-            if stop():
+            stopped = processes.any(stop())
+            over = processes.any(time.perf_counter() - began >= limit_s)
+            if stopped or over:
                 break
             if epoch.due():
-                position.seconds = earlier_s + time.perf_counter() - began
+                position.seconds = time.perf_counter() - began
                 yield epoch.report(position, step, len(order), model.kernels)
-        else:
-            judged = None if validation is None else validation_loss(model, validation, recipe)
-            epoch.check("validation", judged or 0.0)
-            position.epoch = epoch.number
-            if position.best_loss is None or judged is None or judged < position.best_loss:
-                position.best_loss, position.best_epoch = judged, epoch.number
-                best = _copy(model)
-            position.seconds = earlier_s + time.perf_counter() - began
-            report = epoch.report(position, len(order), len(order), model.kernels, judged)
-            report = replace(report, epoch_ended=True)
-            position.report = report.to_json()
-            if checkpoint_path is not None:
-                checkpoint.write(checkpoint_path, position, model, best, optimiser)
-            yield report
+        if stopped:
+            break
+        judged = None if validation is None else validation_loss(model, validation, recipe)
+        epoch.check("validation", judged or 0.0)
+        position.epoch = epoch.number
+        if position.best_loss is None or judged is None or judged < position.best_loss:
+            position.best_loss, position.best_epoch = judged, epoch.number
+            best = _copy(model)
+        position.seconds = time.perf_counter() - began
+        report = epoch.report(position, step, len(order), model.kernels, judged)
+        report = replace(report, epoch_ended=True)
+        position.report = report.to_json()
+        if checkpoint_path is not None and processes.index == 0:
+            checkpoint.write(checkpoint_path, position, model, best, optimiser)
+        yield report
     if position.best_epoch or validation is None:
         model.load_state_dict(best)
     model.eval()
 
 
-def validation_loss(model: SequenceModel, feed: Feed, recipe: Train) -> float:
+def validation_loss(model: Trainable, feed: Feed, recipe: Train) -> float:
     """Sum over the heads of their mean losses on the feed, without dropout or smoothing."""
     model.eval()
-    order = batches(
-        feed.log.lengths,
-        batch_size=recipe.batch_size,
-        batch_events=recipe.batch_events,
-        shuffle=False,
-    )
-    with torch.no_grad():
-        each = [model.losses(feed.batch(cases)) for cases in order]
-    sums, steps = (torch.stack(part).double().sum(dim=0) for part in zip(*each, strict=True))
+    processes, device, state, each = Processes(), device_of(model), None, []
+    with torch.no_grad(), autocast(recipe, device):
+        for item in feed.order(recipe, None):
+            batch = feed.batch(processes.part(feed, item), state).to(device)
+            sums, steps, state = model.losses(batch)
+            each.append(torch.stack([sums.double(), steps.double()]))
+    sums, steps = processes.sum(torch.stack(each).sum(dim=0))
     return float((sums / steps.clamp(min=1)).sum())
 
 
@@ -139,12 +150,11 @@ def learning_rate(recipe: Train, done: float) -> float:
 
 def _epochs(training: Feed, recipe: Train) -> int:
     """How many epochs a fit takes that was not told."""
-    lengths = training.log.lengths
-    steps = len(batches(lengths, batch_size=recipe.batch_size, batch_events=recipe.batch_events))
+    steps = len(training.order(recipe, None))
     return min(max(-(-STEPS // max(steps, 1)), LEAST_EPOCHS), MOST_EPOCHS)
 
 
-def _copy(model: SequenceModel) -> Tensors:
+def _copy(model: Trainable) -> Tensors:
     return {name: value.detach().clone() for name, value in model.state_dict().items()}
 
 

@@ -1,51 +1,33 @@
-"""From a source and a recipe to everything that training needs."""
+"""From an event log and a recipe to everything that training needs."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from hiddenstate import cells, data, tasks
-from hiddenstate.artifact import HeadSpec, LayerSpec, ModelSpec
+from hiddenstate import data, tasks
+from hiddenstate.artifact import HeadSpec, ModelSpec
 from hiddenstate.errors import DataError, UsageError, nearest
+from hiddenstate.job.events.evaluate import Ceiling
+from hiddenstate.job.events.prepared import PreparedLog
+from hiddenstate.job.layers import layers_of
 from hiddenstate.schema import EventLog, Scaler, Schema
-from hiddenstate.tasks import Floors, Task
-from hiddenstate.train.recipe import Input, Model, Recipe, Split
+from hiddenstate.tasks import Task
+from hiddenstate.train import Recipe
+from hiddenstate.train.recipe import Input, Split
 
 LEAST_TRAINING_CASES = 5
 
 Remark = Callable[[str], None]
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """What was read and decided before the first training step.
-
-    parts: training, validation and test cases
-    """
-
-    source: str
-    log: EventLog
-    split: data.Split
-    parts: tuple[EventLog, EventLog, EventLog]
-    tasks: tuple[Task, ...]
-    floors: tuple[Floors, ...]
-    spec: ModelSpec
-    remarks: tuple[str, ...]
-
-    @property
-    def both(self) -> EventLog:
-        """The training and validation cases together, as `parts` has them, by start."""
-        kept = np.sort(np.concatenate([self.split.train, self.split.validation]))
-        together = data.Split(kept, kept[:0], kept[:0], "", self.split.until_us)
-        return together.parts(self.log)[0]
-
-
-def prepare(source: Any, recipe: Recipe, observer: Remark) -> Prepared:
+def prepare(
+    source: Any, recipe: Recipe, observer: Remark, ceiling: Ceiling | None = None
+) -> PreparedLog:
     """Read, check, split; fit tasks, schema and floors on the training part; decide the spec."""
     _refuse_contradictions(recipe.split)
     wanted = [tasks.parse(text) for text in recipe.tasks]
@@ -76,8 +58,20 @@ def prepare(source: Any, recipe: Recipe, observer: Remark) -> Prepared:
     schema = _schema(training, recipe.input, forbidden)
     floors = tuple(tasks.fit_floors(task, training, parts[1]) for task in fitted)
     heads = tuple(_head(task, training) for task in fitted)
-    spec = _spec(schema, heads, recipe.model, recipe.train.zoneout)
-    return Prepared(_called(source), log, split, parts, fitted, floors, spec, tuple(remarks))
+    spec = _spec(schema, heads, recipe)
+    return PreparedLog(
+        _called(source),
+        log,
+        split,
+        parts,
+        fitted,
+        floors,
+        schema,
+        spec,
+        tuple(remarks),
+        recipe.input.model_dump(include={"encoding", "time_format"}),
+        ceiling,
+    )
 
 
 def _called(source: Any) -> str:
@@ -261,15 +255,11 @@ def _head(task: Task, training: EventLog) -> HeadSpec:
         targets = task.targets(training)
         mean_days = float(targets.values[targets.mask].mean())
         scaler = Scaler(0.0, mean_days or 1.0)
-    return HeadSpec(task.to_json(), scaler)
+    return HeadSpec(task.to_json(), scaler, "classes" if scaler is None else "number")
 
 
-def _spec(schema: Schema, heads: tuple[HeadSpec, ...], recipe: Model, zoneout: float) -> ModelSpec:
-    embeddings = tuple(min(recipe.embedding_size, size) for size in schema.code_sizes)
-    width = sum(embeddings) + len(schema.number_names)
-    layers = []
-    for _ in range(recipe.layers):
-        cell = cells.build(recipe.cell, width, recipe.hidden_size, **recipe.cell_options)
-        layers.append(LayerSpec(cell.to_json(), zoneout))
-        width = cell.output_size
-    return ModelSpec(schema, embeddings, tuple(layers), heads, recipe.residual, recipe.layer_norm)
+def _spec(schema: Schema, heads: tuple[HeadSpec, ...], recipe: Recipe) -> ModelSpec:
+    embeddings = tuple(min(recipe.model.embedding_size, size) for size in schema.code_sizes)
+    layers = layers_of(recipe, sum(embeddings) + len(schema.number_names))
+    model = recipe.model
+    return ModelSpec(schema, embeddings, layers, heads, model.residual, model.layer_norm)

@@ -1,16 +1,10 @@
-"""The recipe: every choice of a fit in one tree, from defaults, a TOML file and flags."""
+"""The sections that every kind of fit has: how data are read and split, network, training."""
 
 from __future__ import annotations
 
-import tomllib
-from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-
-from hiddenstate.errors import RecipeError, nearest
+from pydantic import BaseModel, ConfigDict, Field
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 
@@ -34,8 +28,9 @@ class Input(Section):
     """Read a log without times: events stand in file order."""
     time_format: str | None = None
     """Format of the timestamps in strptime letters, for example %d.%m.%Y %H:%M."""
-    format: Literal["csv", "parquet", "jsonl", "xes"] | None = None
-    """Format of the file; by its ending and first lines when not given."""
+    format: str | None = None
+    """Format of the file: csv, parquet, jsonl or xes; of labelled sequences also lines, conll, ts,
+    npz. By its ending when not given."""
     delimiter: str | None = None
     """Delimiter of a CSV file; found when not given."""
     encoding: str = "utf-8"
@@ -68,12 +63,22 @@ class Split(Section):
 class Model(Section):
     """The network."""
 
-    cell: Literal["gru", "lstm", "elman"] = "gru"
-    """Recurrent cell."""
+    cell: Literal["gru", "lstm", "elman", "attention"] = "gru"
+    """Recurrent cell, or attention: a transformer, to compare with."""
     hidden_size: Annotated[int, Field(ge=1, le=8192)] = 128
     """Width H of each layer's state."""
     layers: Annotated[int, Field(ge=1, le=64)] = 1
-    """Number of recurrent layers."""
+    """Number of recurrent layers, or of a transformer's blocks."""
+    bidirectional: bool = False
+    """Read every sequence in both directions; such a model cannot be streamed."""
+    pool: Literal["last", "mean", "max", "attention"] = "last"
+    """How a whole sequence becomes one vector, for tasks with one answer to it."""
+    tied: bool = False
+    """Let the classes' weight be the embedding of the first input (language models)."""
+    attention_heads: Annotated[int, Field(ge=1, le=256)] = 4
+    """Heads of a transformer's attention."""
+    positions: Literal["rotary", "sinusoidal", "none"] = "rotary"
+    """How a transformer knows the order of its steps."""
     embedding_size: Annotated[int, Field(ge=1, le=4096)] = 32
     """Largest width of the embedding of a categorical input."""
     residual: bool = False
@@ -94,6 +99,9 @@ class Train(Section):
     epochs: Annotated[int, Field(ge=1)] | None = None
     """Passes over the training cases, at most; as many as make 1,600 batches, but 8 to 60, when
     not given."""
+    minutes: Annotated[float, Field(gt=0)] | None = None
+    """Time after which training ends; the learning rate then follows the clock, so that two fits
+    are not the same to the last digit. No limit when not given."""
     patience: Annotated[int, Field(ge=1)] = 10
     """Epochs without a better validation loss after which training stops."""
     finish_epochs: Annotated[int, Field(ge=0)] = 3
@@ -136,143 +144,11 @@ class Train(Section):
     threads: Annotated[int, Field(ge=0, le=1024)] = 0
     """Processor threads; 0 is one for layers narrower than 192, which gain nothing from more and
     wait for each other on a busy machine, and torch's choice above."""
+    device: Literal["cpu", "cuda"] | None = None
+    """Where training runs; a GPU where there is one, when not given."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """bfloat16 lets a GPU compute large products in it (autocast); weights stay float32."""
     kernel: str | None = None
     """Kernel that runs the recurrence; the first that can when not given."""
     tensorboard: bool = False
     """Write TensorBoard scalars into the run folder."""
-
-
-class Recipe(Section):
-    """Everything that decides a fit; saved with the run as recipe.toml."""
-
-    tasks: Annotated[list[str], Field(min_length=1)] = ["next_event"]
-    """What is predicted at every step: next_event, remaining_time, time_to_next,
-    occurs:ACTIVITY, outcome:column=COLUMN."""
-    input: Input = Input()
-    split: Split = Split()
-    model: Model = Model()
-    train: Train = Train()
-
-    def to_toml(self) -> str:
-        """Return the recipe as TOML; options that are not set are left out."""
-        return tomli_w.dumps(self.model_dump(exclude_none=True))
-
-
-def read_recipe(
-    base: Recipe | str | Path | None = None, settings: Mapping[str, Any] | None = None
-) -> Recipe:
-    """Read a recipe and lay settings over it.
-
-    base:     a Recipe, or a TOML file
-    settings: values by name, dotted ("train.epochs") or bare where only one section has the name
-              ("epochs"); None values are skipped
-
-    Raises RecipeError for an unreadable file, an unknown key or a value out of range.
-    """
-    tree: dict[str, Any] = {}
-    if isinstance(base, Recipe):
-        tree = base.model_dump(exclude_none=True)
-    elif base is not None:
-        tree = _read_toml(Path(base))
-        _validate(tree, str(base))
-    for name, value in (settings or {}).items():
-        if value is not None:
-            _lay(tree, _dotted(name), value)
-    return _validate(tree, "The settings")
-
-
-def _validate(tree: Mapping[str, Any], where: str) -> Recipe:
-    try:
-        return Recipe.model_validate(tree)
-    except ValidationError as problem:
-        raise _explain(problem, where) from None
-
-
-def _read_toml(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as problem:
-        raise RecipeError(
-            f"The recipe {path} cannot be read ({problem.strerror}).",
-            "A TOML file was expected.",
-            "Check the path given to --recipe.",
-        ) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as problem:
-        raise RecipeError(
-            f"The recipe {path} is not valid TOML ({problem}).",
-            "A recipe holds sections such as [train] with lines such as epochs = 20.",
-            "Mend the line named; the recipe.toml of any run folder is an example.",
-        ) from None
-
-
-def _dotted(name: str) -> str:
-    if "." in name or name in Recipe.model_fields:
-        return name
-    homes = [section for section in Recipe.model_fields if name in _keys([section])]
-    return f"{homes[0]}.{name}" if homes else name
-
-
-def parse_settings(pairs: Sequence[str]) -> dict[str, Any]:
-    """Read KEY=VALUE pairs; a value is TOML where it can be, and text otherwise.
-
-    >>> parse_settings(["train.epochs=3", "model.cell=lstm"])
-    {'train.epochs': 3, 'model.cell': 'lstm'}
-    """
-    settings: dict[str, Any] = {}
-    for pair in pairs:
-        key, equals, text = pair.partition("=")
-        if not equals or not key.strip():
-            raise RecipeError(
-                f"The setting {pair!r} has no value.",
-                "KEY=VALUE was expected, for example train.clip_norm=0.5.",
-                "Write the name of the setting, = and its value.",
-            )
-        try:
-            settings[key.strip()] = tomllib.loads(f"value = {text}")["value"]
-        except tomllib.TOMLDecodeError:
-            settings[key.strip()] = text.strip()
-    return settings
-
-
-def _lay(tree: dict[str, Any], name: str, value: Any) -> None:
-    *sections, last = name.split(".")
-    for section in sections:
-        inner = tree.setdefault(section, {})
-        if not isinstance(inner, dict):
-            return  # validation reports that the section is not a table
-        tree = inner
-    tree[last] = value
-
-
-def _explain(problem: ValidationError, where: str) -> RecipeError:
-    first = problem.errors()[0]
-    place = ".".join(str(part) for part in first["loc"])
-    if first["type"] == "extra_forbidden":
-        known = _keys(first["loc"][:-1])
-        deeper = [key for name in known for key in _keys([*first["loc"][:-1], name])]
-        return RecipeError(
-            f"{where}: unknown key {place}.{nearest(str(first['loc'][-1]), [*known, *deeper])}",
-            f"Known here: {', '.join(known)}.",
-            "Correct or remove the key.",
-        )
-    if first["type"] == "model_type":
-        return RecipeError(
-            f"{where}: {place} = {first['input']!r} is not possible.",
-            f"{place} is a section.",
-            f"Write [{place}], and its settings on the lines below.",
-        )
-    return RecipeError(
-        f"{where}: {place} = {first['input']!r} is not possible.",
-        f"{first['msg']}.",
-        "Change the value; `hiddenstate fit --help` describes the settings.",
-    )
-
-
-def _keys(location: Sequence[int | str]) -> list[str]:
-    section: type[BaseModel] = Recipe
-    for part in location:
-        inner = section.model_fields[str(part)].annotation
-        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
-            return []
-        section = inner
-    return list(section.model_fields)

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from hiddenstate.job.events.model import Fitted
 from hiddenstate.job.fit import Observer, fit
-from hiddenstate.job.model import Model
 from hiddenstate.job.tables import write_table
 from hiddenstate.schema import EventLog
 from hiddenstate.tasks import Judged, Task, simulator
@@ -39,7 +39,7 @@ class Step:
 class Demo:
     """What the demo made."""
 
-    model: Model
+    model: Fitted
     tickets: dict[str, list[Step]]
     files: dict[str, Path]
 
@@ -83,9 +83,9 @@ def open_tickets(log: EventLog) -> EventLog:
     return log.keep(wanted)
 
 
-def follow(model: Model, log: EventLog, shown: int = 3) -> Iterator[tuple[str, list[Step]]]:
+def follow(model: Fitted, log: EventLog, shown: int = 3) -> Iterator[tuple[str, list[Step]]]:
     """Yield each ticket with its events and the most probable next actions after each."""
-    classes = model.artifact.spec.heads[0].classes
+    classes = model.runtime.spec.heads[0].classes
     exact = np.exp(simulator.Oracle().log_probabilities(log, classes))
     model_p = np.empty_like(exact)
     for rows, outputs in model.runtime.predict(log):

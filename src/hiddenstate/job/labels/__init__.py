@@ -1,0 +1,1 @@
+"""Sequences with labels: one for each sequence (classify), or one for each step (label)."""

@@ -1,0 +1,144 @@
+"""Labelled sequences that were read and shared out, with what shall be learnt from them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hiddenstate.artifact import Artifact, ModelSpec
+from hiddenstate.data import Samples
+from hiddenstate.data.labelled import Labelled
+from hiddenstate.job.card import About, layers_in_words
+from hiddenstate.job.labels.encode import Schema
+from hiddenstate.job.labels.evaluate import evaluate_labelled
+from hiddenstate.job.prepared import Json, Prepared
+from hiddenstate.runtime import Model as Runtime
+from hiddenstate.schema import Channels, Symbols, Tokens
+from hiddenstate.tasks.label_floors import LabelFloors
+from hiddenstate.train import Feed, Recipe, SampleFeed
+
+Parts = tuple[Labelled, Labelled, Labelled]
+
+
+@dataclass(frozen=True)
+class PreparedLabels(Prepared):
+    """What was read and decided before the first training step.
+
+    parts:   training, validation and test sequences
+    samples: training and validation sequences as the model reads them
+    """
+
+    source: str
+    parts: Parts
+    samples: tuple[Samples, Samples]
+    description: str
+    schema: Schema
+    fitted_floors: LabelFloors
+    spec: ModelSpec
+    remarks: tuple[str, ...]
+    reading: Mapping[str, Any]
+
+    @property
+    def task(self) -> str:
+        """classify or label."""
+        return self.spec.heads[0].name
+
+    @property
+    def longest_steps(self) -> int:
+        """Steps of the longest training sequence."""
+        return max(int(self.samples[0].lengths.max(initial=0)), 3)
+
+    def feeds(self, recipe: Recipe) -> tuple[Feed, Feed | None]:
+        """Return the training and the validation sequences."""
+        del recipe
+        training, validation = self.samples
+        return SampleFeed(training), SampleFeed(validation) if validation.cases else None
+
+    def finishing(self, recipe: Recipe) -> Feed | None:
+        """Return training and validation sequences together."""
+        del recipe
+        first, second = self.samples
+        (target,) = zip(first.targets, second.targets, strict=True)
+        values, mask = (np.concatenate(pair) for pair in zip(*target, strict=True))
+        return SampleFeed(
+            Samples(
+                np.concatenate((first.codes, second.codes)),
+                np.concatenate((first.numbers, second.numbers)),
+                np.concatenate((first.offsets, first.steps + second.offsets[1:])),
+                ((values, mask),),
+                first.of_whole,
+            )
+        )
+
+    def identity(self) -> Json:
+        """Return counts and a digest of inputs, labels and the split."""
+        total = hashlib.sha256()
+        for part in self.parts:
+            total.update(repr((part.cases, part.labels.labels)).encode())
+            total.update(part.labels.codes.tobytes())
+            total.update(part.offsets.tobytes())
+            for piece in part.pieces():
+                total.update(piece if isinstance(piece, bytes) else repr(piece).encode())
+        return {**self._sizes(), "digest": total.hexdigest()}
+
+    def parts_of_cases(self) -> Iterator[tuple[str, str]]:
+        """Yield the part of every sequence."""
+        for part, found in zip(("train", "validation", "test"), self.parts, strict=True):
+            for name in found.ids:
+                yield str(name), part
+
+    def floors(self) -> tuple[Json, dict[str, NDArray[Any]]]:
+        """Return the floors."""
+        arrays = self.fitted_floors.to_arrays()
+        named = {f"0/{name}": array for name, array in arrays.items()}
+        return {self.task: self.fitted_floors.to_json()}, named
+
+    def facts(self) -> Json:
+        """Return sizes, the split, and how to read later files."""
+        split = {"description": self.description, "cases": [part.cases for part in self.parts]}
+        return {**self._sizes(), "split": split, "reading": dict(self.reading)}
+
+    def about(self) -> About:
+        """Return what the model card tells."""
+        schema = self.schema
+        if isinstance(schema, Tokens):
+            reads = f"tokens by {', '.join(schema.vocabularies)}"
+        elif isinstance(schema, Symbols):
+            reads = schema.unit
+        else:
+            reads = ", ".join(schema.number_names)
+        classes = self.spec.heads[0].classes
+        what = "every step of a sequence" if self.task == "label" else "a whole sequence"
+        pool = self.spec.heads[0].pool
+        shown = ", ".join(classes[:12]) + ", ..." * (len(classes) > 12)
+        return About(
+            answers=f"This model labels {what} with one of {len(classes)} labels: {shown}.",
+            layers=layers_in_words(self.spec.layers) + (f", pooled by {pool}" if pool else ""),
+            inputs=reads,
+            found="{cases:,} sequences, {events:,} steps".format(**self._sizes()),
+            split=self.description,
+            limits=(
+                "A label that training never saw can never be predicted; where it is the truth it "
+                "counts as an error.",
+                "A missing value of a channel is read as the last one before it, with a flag."
+                if isinstance(schema, Channels)
+                else "What training never saw is read as unknown.",
+            ),
+        )
+
+    def score(self, artifact: Artifact, seed: int) -> Json:
+        """Score the test sequences; without any, the validation ones, or those of training."""
+        named = zip(("test", "validation", "training"), self.parts[::-1], strict=True)
+        part, found = next((name, each) for name, each in named if each.cases)
+        runtime = Runtime(artifact)
+        scores = evaluate_labelled(runtime, self.schema, self.fitted_floors, found, seed=seed)
+        return {"part": part, **scores}
+
+    def _sizes(self) -> dict[str, int]:
+        cases = sum(part.cases for part in self.parts)
+        return {"cases": cases, "events": sum(part.steps for part in self.parts)}

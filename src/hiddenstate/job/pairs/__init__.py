@@ -1,0 +1,1 @@
+"""Pairs of texts: translation from sources to targets."""

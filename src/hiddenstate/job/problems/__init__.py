@@ -1,0 +1,1 @@
+"""Problems with known answers: made on the spot, scored at every length."""

@@ -1,0 +1,1 @@
+"""Signals: forecasts of many steps and channels, and the next frame of binary channels."""

@@ -1,0 +1,144 @@
+"""A signal that was read and cut in time, with what shall be forecast of it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hiddenstate.artifact import Artifact, ModelSpec
+from hiddenstate.data.signals import Bounds, Signal
+from hiddenstate.job.card import About, layers_in_words
+from hiddenstate.job.prepared import Json, Prepared
+from hiddenstate.job.series.evaluate import evaluate_forecasts
+from hiddenstate.job.series.feed import WindowFeed
+from hiddenstate.job.series.lanes import Lanes
+from hiddenstate.job.series.task import FORECAST, ForecastTask
+from hiddenstate.runtime import Model as Runtime
+from hiddenstate.schema import Channels
+from hiddenstate.tasks.forecast_floors import ForecastFloors
+from hiddenstate.train import Feed, Recipe
+
+
+@dataclass(frozen=True)
+class PreparedSeries(Prepared):
+    """What was read and decided before the first training step."""
+
+    source: str
+    spec: ModelSpec
+    signal: Signal
+    bounds: Bounds
+    task: ForecastTask
+    lanes: Lanes
+    fitted_floors: ForecastFloors
+    remarks: tuple[str, ...]
+    reading: Mapping[str, Any]
+
+    @property
+    def longest_steps(self) -> int:
+        """Steps of a training window."""
+        return self.task.context
+
+    def feed(self, span: NDArray[np.int64], recipe: Recipe, *, warm: bool = False) -> WindowFeed:
+        """Return windows of rows span [P, 2]; warm ones read `context` steps before they score."""
+        context = self.task.context
+        steps = 1 if self.task.recursive else self.task.horizon
+        base = self.task.base_of(self.fitted_floors)
+        if warm:
+            return WindowFeed(self.lanes, base, span, steps, 2 * context, context, warm=context)
+        stride = max(1, context // recipe.series.overlap)
+        return WindowFeed(self.lanes, base, span, steps, context, stride)
+
+    def feeds(self, recipe: Recipe) -> tuple[Feed, Feed | None]:
+        """Return windows of the training part, and of the validation part."""
+        judged = self.feed(self.bounds.part(1), recipe, warm=True)
+        training = self.feed(self.bounds.part(0), recipe)
+        return training, judged if self.bounds.steps(1) else None
+
+    def finishing(self, recipe: Recipe) -> Feed | None:
+        """Return windows of training and validation part together."""
+        rows = self.bounds.rows
+        return self.feed(np.stack([rows[:, 0], rows[:, 2]], axis=1), recipe)
+
+    def identity(self) -> Json:
+        """Return counts and a digest of the signal."""
+        return identity(self.signal)
+
+    def floors(self) -> tuple[Json, dict[str, NDArray[Any]]]:
+        """Return the floors."""
+        arrays = {f"0/{name}": each for name, each in self.fitted_floors.to_arrays().items()}
+        return {FORECAST: self.fitted_floors.to_json()}, arrays
+
+    def facts(self) -> Json:
+        """Return sizes, the split, and how to read later files."""
+        return {**facts(self.signal, self.bounds), "reading": dict(self.reading)}
+
+    def about(self) -> About:
+        """Return what the model card tells."""
+        task = self.task
+        how = {"quantiles": "quantiles", "gaussian": "a normal distribution", "point": "the mean"}
+        channels = self.spec.schema
+        shared = isinstance(channels, Channels) and channels.shared
+        return About(
+            answers=f"After every step of a series this model answers: {how[task.output]} of "
+            f"{', '.join(task.targets)} in the next {task.horizon} steps"
+            + (", step by step from its own predictions." if task.recursive else ".")
+            + (" Every channel is read by itself with the same weights." if shared else ""),
+            layers=layers_in_words(self.spec.layers),
+            inputs=", ".join(channels.number_names),
+            found=found(self.signal),
+            split=self.bounds.description,
+            limits=(
+                "Errors are in scaled units: the training part of each channel has mean 0 and "
+                "deviation 1.",
+                "The bootstrap draws stretches as long as the longest period or the horizon; "
+                "few of them give no verdict.",
+            ),
+        )
+
+    def score(self, artifact: Artifact, seed: int) -> Json:
+        """Score the test part; without one, the validation part, or the training part."""
+        which = next(part for part in (2, 1, 0) if self.bounds.steps(part))
+        schema = self.spec.schema
+        if not isinstance(schema, Channels):
+            raise TypeError("a forecaster reads channels")
+        scores = evaluate_forecasts(
+            Runtime(artifact),
+            schema,
+            self.task,
+            self.fitted_floors,
+            self.lanes,
+            self.bounds.part(which),
+            seed=seed,
+        )
+        return {"part": ("training", "validation", "test")[which], **scores}
+
+
+def identity(signal: Signal) -> Json:
+    """Return counts and a digest of a signal."""
+    total = hashlib.sha256("\n".join((*signal.ids, *signal.channels)).encode())
+    for array in (signal.offsets, signal.values, signal.times_us):
+        if array is not None:
+            total.update(np.ascontiguousarray(array).data)
+    return {"series": len(signal.ids), "steps": signal.steps, "digest": total.hexdigest()}
+
+
+def found(signal: Signal) -> str:
+    """Return what was read, in words."""
+    return f"{len(signal.ids):,} series of {len(signal.channels)} channels, {signal.steps:,} steps"
+
+
+def facts(signal: Signal, bounds: Bounds) -> Json:
+    """Return the sizes and the split of a signal."""
+    return {
+        "series": len(signal.ids),
+        "steps": signal.steps,
+        "split": {
+            "description": bounds.description,
+            "steps": [bounds.steps(part) for part in range(3)],
+        },
+    }

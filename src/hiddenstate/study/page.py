@@ -1,0 +1,264 @@
+"""A comparison as one HTML file that needs no network: curves, tables, and how they were made."""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import plotly.graph_objects as go
+import polars
+
+from hiddenstate.study.plan import Plan
+
+if TYPE_CHECKING:
+    from hiddenstate.study.compare import Comparison
+
+Rows = list[Sequence[str]]
+
+# Okabe and Ito's colours, which people with any colour vision can tell apart.
+COLOURS = {"elman": "#D55E00", "lstm": "#0072B2", "gru": "#009E73", "attention": "#CC79A7"}
+METRICS = {
+    "accuracy": "accuracy",
+    "log_loss": "log loss (nats)",
+    "squared_error": "mean squared error",
+    "mae_days": "mean absolute error (days)",
+}
+STYLE = """body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;
+color:#222;background:#fff}table{border-collapse:collapse;margin:1rem 0;font-size:.9rem}
+th,td{padding:.25rem .7rem;text-align:right;border-bottom:1px solid #ddd}
+th:first-child,td:first-child{text-align:left}.beyond{background:#f4f4f4}
+div.wide{overflow-x:auto}"""
+
+
+def page(comparison: Comparison) -> str:
+    """Return the page as HTML with plotly's own script inside."""
+    plan, scores = comparison.plan, comparison.scores()
+    metric = METRICS.get(str(scores["metric"][0]), str(scores["metric"][0]))
+    title = f"{', '.join(plan.cells)} on {plan.source}"
+    parts = [
+        f"<h1>{html.escape(title)}</h1>",
+        f"<p>{html.escape(how(plan))}</p>",
+        "<h2>Score by length</h2>",
+        _figure(_curves(scores, metric), "curves", first=True),
+        _table(_score_rows(scores, plan)),
+        "<p>Mean over the seeds ± standard deviation. Grey lengths lie beyond all that was "
+        "trained on.</p>",
+        "<h2>Which differences are real</h2>",
+        f"<p>{html.escape(test_in_words(comparison.differences()))}</p>",
+        _table(_difference_rows(comparison.differences())),
+        "<h2>Cost</h2>",
+        _table(_cost_rows(comparison.costs())),
+        _figure(_memory(comparison.rows), "memory"),
+        "<h2>Order</h2>",
+        "<p>One answer of each sequence, with the steps before it in their order and shuffled: a "
+        "model that scores alike does not use the order (or the task does not need it).</p>",
+        _table(_order_rows(scores)),
+        *_published(comparison.published),
+        *_failures(comparison),
+    ]
+    body = "\n".join(parts)
+    return (
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}'
+        f"</title><style>{STYLE}</style></head><body>{body}</body></html>\n"
+    )
+
+
+def tables(comparison: Comparison) -> dict[str, Rows]:
+    """Return the tables of a comparison by their titles, each with its head as the first row."""
+    scores = comparison.scores()
+    metric = METRICS.get(str(scores["metric"][0]), str(scores["metric"][0]))
+    return {
+        f"{metric} by length (* beyond the training lengths)": _score_rows(scores, comparison.plan),
+        "differences": _difference_rows(comparison.differences()),
+        "cost": _cost_rows(comparison.costs()),
+        "order of the past": _order_rows(scores),
+    }
+
+
+def how(plan: Plan) -> str:
+    """Return in words how the comparison was made fair."""
+    equal = {
+        "parameters": "the same number of parameters",
+        "flops": "the same number of operations in a forward step",
+        "time": f"the same number of parameters and {plan.minutes} minutes of training",
+    }[plan.equal]
+    told = ", ".join(f"{name} = {value}" for name, value in plan.settings.items())
+    return (
+        f"Every cell has {equal}, as near as its hidden size allows, and sees the same data in "
+        f"the same order with each of {plan.seeds} seeds." + (f" Settings: {told}." * bool(told))
+    )
+
+
+def test_in_words(differences: polars.DataFrame) -> str:
+    """Return what the p-values are."""
+    over = differences["over"].unique().to_list() if differences.height else []
+    unit = " or ".join(sorted(map(str, over))) or "seeds"
+    return (
+        f"Paired t-test over {unit}, two-sided, p-values corrected for their number by Holm's "
+        "method. No p-value: nothing varies between the pairs."
+    )
+
+
+def _figure(figure: go.Figure, name: str, *, first: bool = False) -> str:
+    """Return a figure as HTML; the first one of a page brings plotly's own script."""
+    figure.update_layout(template="plotly_white", height=420, margin={"t": 20, "r": 20})
+    return str(figure.to_html(full_html=False, include_plotlyjs=first, div_id=name))
+
+
+def _curves(scores: polars.DataFrame, metric: str) -> go.Figure:
+    figure = go.Figure()
+    for (cell,), own in scores.group_by("cell", maintain_order=True):
+        colour = COLOURS.get(str(cell), "#333")
+        spread = [sd or 0.0 for sd in own["sd"]]
+        figure.add_scatter(
+            x=own["length"].to_list(),
+            y=own["mean"].to_list(),
+            error_y={"array": spread, "thickness": 1},
+            name=str(cell),
+            mode="lines+markers",
+            line={"color": colour},
+        )
+    one = scores.unique("length", maintain_order=True)
+    lines = {"floor": "dot", "ceiling": "dash"}
+    for name, dash in lines.items():
+        if one[name].null_count() < one.height:
+            figure.add_scatter(
+                x=one["length"].to_list(),
+                y=one[name].to_list(),
+                name=name,
+                mode="lines",
+                line={"color": "#888", "dash": dash},
+            )
+    beyond = one.filter("beyond")["length"].to_list()
+    if beyond:
+        within = one.filter(~polars.col("beyond"))["length"].to_list()
+        # Between the last length within and the first beyond, in the middle of a log axis.
+        left = math.sqrt(max(within[-1], 1) * beyond[0]) if within else beyond[0]
+        figure.add_vrect(x0=left, x1=beyond[-1], fillcolor="#999", opacity=0.12, line_width=0)
+    figure.update_xaxes(title="length", type="log")
+    figure.update_yaxes(title=metric)
+    return figure
+
+
+def _memory(rows: polars.DataFrame) -> go.Figure:
+    figure = go.Figure()
+    for (cell,), own in rows.group_by("cell", maintain_order=True):
+        each = own.unique("length", maintain_order=True).sort("length")
+        figure.add_scatter(
+            x=each["steps"].to_list(),
+            y=each["state_bytes"].to_list(),
+            name=str(cell),
+            mode="lines+markers",
+            line={"color": COLOURS.get(str(cell), "#333")},
+        )
+    figure.update_xaxes(title="steps so far", type="log")
+    figure.update_yaxes(title="bytes kept for a live sequence", type="log")
+    return figure
+
+
+def _score_rows(scores: polars.DataFrame, plan: Plan) -> Rows:
+    rows: Rows = [["length", *plan.cells, "floor", "ceiling"]]
+    for (length,), part in scores.group_by("length", maintain_order=True):
+        by_cell = {row["cell"]: row for row in part.iter_rows(named=True)}
+        first = part.row(0, named=True)
+        cells = [_spread(by_cell.get(cell)) for cell in plan.cells]
+        mark = "*" if first["beyond"] else ""
+        ends = [number(first["floor"]), number(first["ceiling"])]
+        rows.append([f"{length}{mark}", *cells, *ends])
+    return rows
+
+
+def _difference_rows(differences: polars.DataFrame) -> Rows:
+    rows: Rows = [["length", "cells", "difference", "pairs", "p", "better"]]
+    for row in differences.iter_rows(named=True):
+        rows.append(
+            [
+                str(row["length"]),
+                f"{row['first']} - {row['second']}",
+                number(row["difference"]),
+                f"{row['pairs']} {row['over']}",
+                number(row["p"]),
+                row["better"] or "",
+            ]
+        )
+    return rows
+
+
+def _cost_rows(costs: polars.DataFrame) -> Rows:
+    length = max(int(value) for value in costs["length"])
+    rows: Rows = [
+        [
+            "cell",
+            "hidden size",
+            "parameters",
+            "flops a step",
+            "training (s)",
+            "µs a step, whole sequences",
+            f"µs for one more step at {length}",
+            f"bytes kept at {length}",
+            f"longest path at {length} (steps)",
+        ]
+    ]
+    for row in costs.iter_rows(named=True):
+        rows.append(
+            [
+                row["cell"],
+                str(row["hidden_size"]),
+                f"{row['parameters']:,}",
+                f"{row['flops_per_step']:,}",
+                f"{row['train_s']:.0f}",
+                number(row["infer_us_per_step"]),
+                number(row["step_us"]),
+                f"{row['state_bytes']:,}",
+                f"{row['path_steps']:,}",
+            ]
+        )
+    return rows
+
+
+def _order_rows(scores: polars.DataFrame) -> Rows:
+    rows: Rows = [["cell", "length", "in order", "shuffled"]]
+    for row in scores.sort("cell", "length").iter_rows(named=True):
+        told = [number(row["in_order"]), number(row["shuffled"])]
+        rows.append([row["cell"], str(row["length"]), *told])
+    return rows
+
+
+def _published(figures: Iterable[Any]) -> list[str]:
+    rows: Rows = [["cell", "published", "setting", "source"]]
+    for figure in figures:
+        rows.append([figure["cell"], number(figure["score"]), figure["setting"], figure["source"]])
+    return ["<h2>Published</h2>", _table(rows)] if len(rows) > 1 else []
+
+
+def _failures(comparison: Comparison) -> list[str]:
+    rows: Rows = [["fit", "why it failed"], *([key, why] for key, why in comparison.failed.items())]
+    return ["<h2>Not made</h2>", _table(rows)] if len(rows) > 1 else []
+
+
+def _table(rows: Rows) -> str:
+    head = "".join(f"<th>{html.escape(cell)}</th>" for cell in rows[0])
+    body = "".join(
+        f"<tr{' class=beyond' * row[0].endswith('*')}>"
+        + "".join(f"<td>{html.escape(cell)}</td>" for cell in row)
+        + "</tr>"
+        for row in rows[1:]
+    )
+    return f"<div class=wide><table><tr>{head}</tr>{body}</table></div>"
+
+
+def _spread(row: dict[str, Any] | None) -> str:
+    if row is None:
+        return ""
+    return number(row["mean"]) + ("" if row["sd"] is None else f" ± {number(row['sd'])}")
+
+
+def number(value: float | None) -> str:
+    """Return a number with as many digits as say something; nothing for none."""
+    if value is None or math.isnan(value):
+        return ""
+    if value == 0 or 0.001 <= abs(value) < 1000:
+        return f"{value:.3f}" if abs(value) < 100 else f"{value:.0f}"
+    return f"{value:.2g}" if abs(value) < 1 else f"{value:,.0f}"

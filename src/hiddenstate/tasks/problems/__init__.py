@@ -1,0 +1,26 @@
+"""Problems with known answers: data from a seed, floors and ceilings by formula, a length axis."""
+
+from __future__ import annotations
+
+from hiddenstate.tasks.problems.cases import Cases, Part
+from hiddenstate.tasks.problems.problem import (
+    HIGHER_IS_BETTER,
+    Problem,
+    ProblemMetric,
+    Published,
+    Span,
+)
+from hiddenstate.tasks.problems.registry import PREFIX, PROBLEMS, parse_problem
+
+__all__ = [
+    "HIGHER_IS_BETTER",
+    "PREFIX",
+    "PROBLEMS",
+    "Cases",
+    "Part",
+    "Problem",
+    "ProblemMetric",
+    "Published",
+    "Span",
+    "parse_problem",
+]
