@@ -124,6 +124,8 @@ def test_followed_step_by_step_it_says_what_it_says_of_the_whole(name: str, fold
 def test_only_a_model_of_one_direction_can_be_followed(folder: Path) -> None:
     with pytest.raises(SpecError, match="both directions"):
         next(hiddenstate.load(folder / "reviews").follow(["a"]))
+    with pytest.raises(DataError, match="2 characters"):
+        next(hiddenstate.load(folder / "characters").follow(["ab"]))
     with pytest.raises(DataError, match="2 channels"):
         next(hiddenstate.load(folder / "waves").follow([[1.0]]))
 

@@ -56,13 +56,30 @@ def test_lines_go_through_a_process_one_for_one(translator: Path) -> None:
     assert "takes as unknown: 2" in done.stderr
 
 
+def test_translating_loads_neither_torch_nor_tables(translator: Path) -> None:
+    script = (
+        "import sys, hiddenstate; hiddenstate.load('run').translate(['1 2']); "
+        "print([name for name in ('torch', 'polars', 'pydantic', 'plotly') if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=translator,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    assert done.stdout.strip() == "[]"
+
+
 def test_a_file_gives_a_file_json_and_where_the_model_looked(
     translator: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(translator / "run", tmp_path / "run")
     (tmp_path / "in.txt").write_text("1 2 3\n4\n")
     done = call(
-        "translate run in.txt --beam 2 --length-penalty 0.5 --out out.txt --alignment a.html --json",
+        "translate run in.txt --beam 2 --length-penalty 0.5 --out out.txt --json "
+        "--alignment a.html",
         tmp_path,
     )
     assert done.code == 0, done.err

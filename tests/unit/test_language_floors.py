@@ -16,8 +16,8 @@ from hiddenstate.schema import Symbols
 from hiddenstate.schema.documents import BOUNDARY, TextCodes
 from hiddenstate.tasks.language import LanguageFloors, SymbolJudge, blocks_of
 
-DOCUMENTS = ["abracadabra", "abrabra", "cad", "abra"] * 3
-UNSEEN = ["abracab", "zab", "a"]
+DOCUMENTS = [*["abracadabra", "abrabra", "cad", "abra"] * 3, "bracab", "dadab", "cabrad", "dabrac"]
+UNSEEN = ["abracab", "zab", "a", "dadabrac", "cabradab"]
 
 
 def naive(training: TextCodes, text: TextCodes, size: int, context: int) -> list[float]:

@@ -84,7 +84,7 @@ def drawn(source: ProblemFeed, epoch: int) -> list[list[int]]:
 
 def test_every_epoch_is_new_and_comes_again_from_the_seed() -> None:
     fresh, same = feed(), feed(fresh=False)
-    assert drawn(fresh, 1) != drawn(fresh, 2)
+    assert {str(row) for row in rows(fresh, 1)} != {str(row) for row in rows(fresh, 2)}
     assert drawn(fresh, 1) == drawn(feed(), 1)
     assert sorted(same.lengths.tolist()) == sorted(feed(fresh=False).lengths.tolist())
     one, other = ({str(row) for row in rows(same, epoch)} for epoch in (1, 2))

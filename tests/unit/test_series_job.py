@@ -51,7 +51,7 @@ def small_fit(frame: pl.DataFrame, **settings: Any) -> Any:
 CASES: dict[str, dict[str, Any]] = {
     "quantiles": {},
     "gaussian": {"series.output": "gaussian"},
-    "together": {"series.shared": False, "series.output": "point"},
+    "together": {"series.shared": False, "series.output": "point", "series.base": "level"},
     "one target": {"series.targets": ["y1"], "cell": "lstm"},
     "raw": {"series.around": 0, "series.calendar": False},
     "last value": {"series.around": 1, "series.output": "point"},
@@ -344,3 +344,26 @@ def test_a_frame_model_starts_from_how_often_channels_are_on() -> None:
     chances = 1 / (1 + np.exp(-ready.build(recipe).heads[0].bias.detach().numpy()))
     begin, end = ready.bounds.rows[0, 0], ready.bounds.rows[8, 1]
     np.testing.assert_allclose(chances, ready.signal.values[begin:end].mean(axis=0), atol=0.05)
+
+
+@pytest.mark.parametrize("name", ["quantiles", "gaussian", "together", "from period"])
+def test_a_forecaster_starts_from_its_base(name: str) -> None:
+    ready = prepared(table(), **CASES[name])
+    model = ready.build(recipe(**CASES[name]))
+    batch = ready.feeds(recipe())[0].batch(np.array([[0, 0, 32]]))
+    (output,), _ = model(batch.codes, batch.numbers, batch.lengths)
+    assert not (output - output[:, :1]).any()
+    lanes, start = ready.lanes, ready.task.base_of(ready.fitted_floors)
+    rows = np.arange(40, 400)
+    errors = lanes.values[rows[:, None] + np.arange(1, 5)] - start.at(lanes, rows, 4)
+    if lanes.shared:
+        errors = np.moveaxis(errors, -1, 1).reshape(-1, 4, 1)
+    first = output[0, 0].detach().numpy()
+    if ready.task.output == "quantiles":
+        below = (errors.reshape(len(errors), -1, 1) <= first.reshape(-1, 3)).mean(axis=0)
+        np.testing.assert_allclose(below, [[0.1, 0.5, 0.9]] * len(below), atol=0.05)
+    else:
+        mean, *scale = first.reshape(1 + (name == "gaussian"), -1)
+        np.testing.assert_allclose(mean, errors.mean(axis=0).ravel(), atol=0.05)
+        for each in scale:
+            np.testing.assert_allclose(np.exp(each), errors.std(axis=0).ravel(), rtol=0.1)

@@ -32,7 +32,8 @@ def from_token_lines(
 
     Fields are parted by tabs where a line has one, else by spaces. Token and label are the first
     and the last field unless given; the label _ is none. A line of "# " and more than a label is
-    a remark. Raises DataError where a line has too few fields: a token left out would shift the others.
+    a remark. Raises DataError where a line has too few fields: a token left out would shift the
+    others.
     """
     if not every_step:
         raise DataError(

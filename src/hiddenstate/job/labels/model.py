@@ -192,7 +192,14 @@ class Fitted(Model):
             both = np.stack([last, frame])
             return np.zeros((1, 0), dtype=np.int64), schema.encode(both, None, np.array([0, 2]))[1:]
         if isinstance(schema, Symbols):
-            return schema.encode(str(step))[:1, None].astype(np.int64), none
+            codes = schema.encode(str(step))
+            if len(codes) != 1:
+                raise DataError(
+                    f"The step {step!r} is {len(codes)} {schema.unit}.",
+                    f"This model reads one of the {schema.unit} at a step.",
+                    "Give one after the other.",
+                )
+            return codes[:, None].astype(np.int64), none
         pair = [*before, str(step)]
         before[:] = [str(step)]
         return schema.encode(pair, np.array([0, len(pair)]))[-1:].astype(np.int64), none

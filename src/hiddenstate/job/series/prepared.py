@@ -5,23 +5,31 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from hiddenstate.artifact import Artifact, ModelSpec
 from hiddenstate.data.signals import Bounds, Signal
 from hiddenstate.job.card import About, layers_in_words
-from hiddenstate.job.prepared import Json, Prepared
+from hiddenstate.job.prepared import Json, Prepared, sequence_model
 from hiddenstate.job.series.evaluate import evaluate_forecasts
 from hiddenstate.job.series.feed import WindowFeed
 from hiddenstate.job.series.lanes import Lanes
 from hiddenstate.job.series.task import FORECAST, ForecastTask
+from hiddenstate.models import SequenceModel
+from hiddenstate.models.heads import OutputHead
 from hiddenstate.runtime import Model as Runtime
 from hiddenstate.schema import Channels
+from hiddenstate.schema.channels import LEAST_SCALE
 from hiddenstate.tasks.forecast_floors import ForecastFloors
+from hiddenstate.tasks.forecasts import Origins
 from hiddenstate.train import Feed, Recipe
+
+# Origins whose errors a model starts with, at most twice as many.
+ERRORS = 1000
 
 
 @dataclass(frozen=True)
@@ -42,6 +50,15 @@ class PreparedSeries(Prepared):
     def longest_steps(self) -> int:
         """Steps of a training window."""
         return self.task.context
+
+    def build(self, recipe: Recipe) -> SequenceModel:
+        """Return a model that begins with its base, and with the base's errors as its spread."""
+        model = sequence_model(self.spec, recipe, self.longest_steps)
+        head = cast(OutputHead, model.heads[0])
+        with torch.no_grad():
+            head.weight.zero_()
+            head.bias.copy_(torch.from_numpy(self._first_outputs()))
+        return model
 
     def feed(self, span: NDArray[np.int64], recipe: Recipe, *, warm: bool = False) -> WindowFeed:
         """Return windows of rows span [P, 2]; warm ones read `context` steps before they score."""
@@ -116,6 +133,27 @@ class PreparedSeries(Prepared):
             seed=seed,
         )
         return {"part": ("training", "validation", "test")[which], **scores}
+
+    def _first_outputs(self) -> NDArray[np.float64]:
+        """Return the outputs [V] that say best what the base gets wrong in the training part."""
+        task, lanes, head = self.task, self.lanes, self.spec.heads[0]
+        steps = 1 if task.recursive else task.horizon
+        part = self.bounds.part(0)
+        origins = Origins.of(part, lanes.offsets, horizon=steps, history=task.history)
+        few = origins.every(max(1, len(origins.rows) // ERRORS))
+        base = task.base_of(self.fitted_floors).at(lanes, few.rows, steps)
+        errors = few.truth(lanes.values) - base
+        if lanes.shared:
+            errors = np.moveaxis(errors, -1, 1)
+        errors = errors.reshape(-1, head.size)
+        # An output without any truth here starts at 0.
+        errors[:, ~np.isfinite(errors).any(axis=0)] = 0.0
+        if task.output == "quantiles":
+            return np.asarray(np.nanquantile(errors, task.levels, axis=0).T.ravel())
+        mean = np.asarray(np.nanmean(errors, axis=0))
+        if task.output == "point":
+            return mean
+        return np.concatenate((mean, np.log(np.nanstd(errors, axis=0) + LEAST_SCALE)))
 
 
 def identity(signal: Signal) -> Json:

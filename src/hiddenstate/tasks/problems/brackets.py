@@ -101,7 +101,7 @@ class Dyck(Problem):
             codes[:, step] = np.where(opens, kind, self.kinds + kind)
             level = np.maximum(level + np.where(opens, 1, -1), 0)
             stack[each[opens], level[opens]] = kind[opens]
-            innermost = 1 + stack[each, level] + self.kinds * (level == self.depth - 1)
+            innermost = 1 + stack[each, level] + self.kinds * (level == self.depth)
             follows[:, step] = np.where(level == 0, 0, innermost)
         inside = np.arange(longest) < steps[:, None]
         if self.ask == "next":
