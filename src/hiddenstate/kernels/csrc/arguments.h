@@ -19,8 +19,8 @@
 namespace hiddenstate {
 
 constexpr i64 LARGEST_AXIS = i64{1} << 31;
-// A thread costs some 20 microseconds to start; it must have this much to do.
-constexpr double OPERATIONS_PER_THREAD = 4e6;
+// A thread costs 50 to 100 microseconds until it runs on an idle core; it must have this much to do.
+constexpr double OPERATIONS_PER_THREAD = 8e6;
 constexpr i64 STREAM_BYTES = i64{4} << 20;  // results above this size are stored past the caches
 
 // f(part) for every part, each on a thread of its own; threads are started for the call and leave
