@@ -5,7 +5,6 @@
 
 #include <chrono>
 #include <cstring>
-#include <deque>
 
 #include "sequences.h"
 

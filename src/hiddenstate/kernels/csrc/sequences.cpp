@@ -3,7 +3,7 @@
 
 #include <atomic>
 #include <cstring>
-#include <deque>
+#include <thread>
 
 namespace hiddenstate {
 namespace {
@@ -206,10 +206,10 @@ nb::tuple run_backward(const Cell& cell, Input& x, nb::handle h0, nb::handle c0,
     const Scratch dxs((needs_x ? space : 0) * x_stride * width), hs(space * h_stride * width);
     const Scratch rh((before ? space : 0) * h_stride * width);
     const Scratch cs((cell.peephole ? 2 * space : 0) * h_stride * width);
-    std::vector<T*> targets(static_cast<std::size_t>(needs_x ? space : 0));
+    const Scratch targets((needs_x ? space : 0) * static_cast<i64>(sizeof(T*)));
     auto at = [](const Scratch& scratch) { return reinterpret_cast<T*>(scratch.data()); };
     const Workspace<T> work{base.data(), at(dg), at(xs_rows), at(dxs), at(hs), at(rh),
-                            at(cs), at(cs) + space * h_stride, targets.data()};
+                            at(cs), at(cs) + space * h_stride, reinterpret_cast<T**>(targets.data())};
     const Scratch w_x(gate_rows * x_stride * width), w_h(gate_rows * h_stride * width);
     const Scratch small((run.padded(dg_rows) + 3 * h_stride) * width);
     T* bias = at(small);
