@@ -22,7 +22,9 @@ namespace hiddenstate {
 constexpr i64 LARGEST_AXIS = i64{1} << 31;
 // A thread costs 50 to 100 microseconds until it runs on an idle core; it must have this much to do.
 constexpr double OPERATIONS_PER_THREAD = 8e6;
-constexpr i64 STREAM_BYTES = i64{4} << 20;  // results above this size are stored past the caches
+// Results above this size are stored past the caches: those that the way back reads soon, and those
+// that only a trace shows.
+constexpr i64 STREAM_BYTES = i64{4} << 20, STREAM_BYTES_UNREAD = i64{1} << 19;
 
 // A thread on a stack from the pool. The stack that the system gives is unmapped when its thread ends,
 // which interrupts the other cores, and faulted in again by the next: 30 microseconds together.

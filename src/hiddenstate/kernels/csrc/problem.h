@@ -61,7 +61,7 @@ template <class T> struct Results {
   T *kept;       // [B, T, kept blocks, Hp]
   T *projected;  // [B, T, blocks, Hp]: W_x x + b_x
   bool clear;    // kept and projected are zero past a row's length
-  bool stream;   // kept is stored past the caches
+  bool stream, stream_projected;  // kept, and projected, are stored past the caches
 };
 
 template <class T> struct Upstream {

@@ -44,7 +44,8 @@ nb::tuple run_forward(const Packed& packed, Input& x, nb::handle h0, nb::handle 
                        kept ? kept->template data<T>() : nullptr,
                        projected ? projected->template data<T>() : nullptr,
                        (want & CLEAR) != 0,
-                       B * T_ * blocks * Hp * static_cast<i64>(sizeof(T)) > STREAM_BYTES};
+                       B * T_ * blocks * Hp * static_cast<i64>(sizeof(T)) > STREAM_BYTES,
+                       B * T_ * cell.blocks() * Hp * static_cast<i64>(sizeof(T)) > STREAM_BYTES_UNREAD};
   {
     nb::gil_scoped_release free;
     const i64 parts = parts_for(threads, B, operations_of(cell, rows));
