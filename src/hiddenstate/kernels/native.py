@@ -270,11 +270,11 @@ def padded(height: int, double: bool = False) -> int:
 class Stepper:
     """Some rows of one cell, stepped in place: the shortest way from an event to the next state.
 
+    threads: how many may share the rows where they are worth it; None: `available_threads`
+
     x:     [B, D] float32, where the inputs of the next step are written
     state: the State [B, H] float32, where the result is read and a stored state is put
     step:  takes one step of all rows; it allocates nothing and checks nothing
-
-    threads: how many may share the rows, where there are enough; None: `available_threads`
 
     Raises as `Packed` does.
 
