@@ -180,9 +180,9 @@ def test_streamed_is_chunked_is_whole(cell: Cell, weights: native.Storage, isa: 
 
 @pytest.mark.parametrize("cell", kinds(32, 96), ids=label)
 def test_threads_change_no_bit(cell: Cell) -> None:
-    # Some 30 million operations for the smallest cell: worth more than 3 threads.
-    params, x, state = drawn(cell, 33, 36)
-    ragged = np.random.default_rng(2).integers(0, 37, 33)
+    # Some 50 million operations for the smallest cell: worth 3 threads.
+    params, x, state = drawn(cell, 33, 64)
+    ragged = np.random.default_rng(2).integers(0, 65, 33)
     for lengths in (None, ragged):
         for reverse in (False, True):
             given = (cell, params, x, state, lengths)
@@ -196,11 +196,11 @@ def test_threads_change_no_bit(cell: Cell) -> None:
 
 @pytest.mark.parametrize("cell", kinds(192, 256), ids=label)
 def test_threads_change_no_bit_of_a_step(cell: Cell) -> None:
-    # Some 25 million operations for the smallest cell: worth 3 threads.
-    params, x, state = drawn(cell, 110, 2)
+    # Some 50 million operations for the smallest cell: worth 3 threads.
+    params, x, state = drawn(cell, 220, 2)
     found = []
     for threads in (1, 2, 3):
-        stepper = Stepper(cell, params, 110, threads=threads)
+        stepper = Stepper(cell, params, 220, threads=threads)
         for array, first in zip(stepper.state, state, strict=True):
             array[:] = first
         for t in range(2):

@@ -20,8 +20,9 @@
 namespace hiddenstate {
 
 constexpr i64 LARGEST_AXIS = i64{1} << 31;
-// A thread costs 50 to 100 microseconds until it runs on an idle core; it must have this much to do.
-constexpr double OPERATIONS_PER_THREAD = 8e6;
+// A thread costs 50 to 100 microseconds until it runs on an idle core, and more on a busy machine; it
+// must have this much to do, some 150 microseconds.
+constexpr double OPERATIONS_PER_THREAD = 16e6;
 // Results above this size are stored past the caches: those that the way back reads soon, and those
 // that only a trace shows.
 constexpr i64 STREAM_BYTES = i64{4} << 20, STREAM_BYTES_UNREAD = i64{1} << 19;
