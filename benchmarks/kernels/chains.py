@@ -14,7 +14,7 @@ import torch
 
 from benchmarks.kernels import machine
 from benchmarks.kernels.measure import Candidate, Row, measured
-from benchmarks.kernels.plan import AVX2, Setting
+from benchmarks.kernels.plan import Setting
 
 BATCHES, WIDTHS, GATES = (1, 4, 64), (64, 256, 512), 4
 CHAIN, MM, ONEDNN = "one chain", "torch.mm", "oneDNN"
@@ -60,7 +60,6 @@ def _row(library: Any, batch: int, width: int, setting: Setting) -> Row:
     row.samples = {name: [each / times for each in took] for name, took in row.samples.items()}
     row.compare(CHAIN, [*SEVERAL], "× several chains")
     row.compare(CHAIN, [MM, ONEDNN], "× libraries")
-    row.facts = {"instructions": "AVX2" if setting.variant == AVX2 else "all"}
     return row
 
 
