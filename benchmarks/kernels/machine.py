@@ -83,27 +83,34 @@ def _children_s() -> float:
     return times.children_user + times.children_system
 
 
-def peak_flops(threads: int, variant: str) -> float | None:
-    """Measure floating-point operations a second on so many threads; None without a compiler."""
+def compiled(name: str, variant: str) -> ctypes.CDLL | None:
+    """Compile a file of this folder for this machine and load it; None without a compiler."""
     flags = describe()["instruction sets"]
     lanes, options = 4, ["-mcpu=native"]
     if "avx2" in flags:
         lanes, options = 8, ["-mavx2", "-mfma"]
     if "avx512f" in flags and variant != AVX2:
         lanes, options = 16, ["-march=native", "-mprefer-vector-width=512"]
-    source = Path(__file__).with_name("peak.cpp")
+    source = Path(__file__).with_name(name)
     with tempfile.TemporaryDirectory() as folder:
         target = f"{folder}/peak.so"
         compiler = [os.environ.get("CXX", "c++"), "-std=c++20", "-O3", "-shared", "-fPIC"]
         try:
             subprocess.run(
-                [*compiler, f"-DLANES={lanes}", *options, str(source), "-o", target],
+                [*compiler, f"-DPEAK_LANES={lanes}", *options, str(source), "-o", target],
                 check=True,
                 capture_output=True,
             )
         except (OSError, subprocess.CalledProcessError):
             return None
-        library = ctypes.CDLL(target)
+        return ctypes.CDLL(target)
+
+
+def peak_flops(threads: int, variant: str) -> float | None:
+    """Measure floating-point operations a second on so many threads; None without a compiler."""
+    library = compiled("peak.cpp", variant)
+    if library is None:
+        return None
     library.multiply_add.restype = ctypes.c_double
     library.multiply_add.argtypes = [ctypes.c_long]
     operations = PEAK_STEPS * library.lanes() * library.chains() * 2 * threads

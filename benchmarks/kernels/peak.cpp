@@ -1,10 +1,10 @@
 // Multiply-add peak of one core: independent chains of fused multiply-adds that stay in registers.
-// LANES is the number of floats in a vector register. Twelve chains hide the latency of two units
+// PEAK_LANES is the number of floats in a vector register. Twelve chains hide the latency of two units
 // and leave room for the two factors among sixteen registers.
-typedef float vector __attribute__((vector_size(4 * LANES)));
+typedef float vector __attribute__((vector_size(4 * PEAK_LANES)));
 constexpr int CHAINS = 12;
 
-extern "C" int lanes() { return LANES; }
+extern "C" int lanes() { return PEAK_LANES; }
 extern "C" int chains() { return CHAINS; }
 
 extern "C" double multiply_add(long steps) {
@@ -17,6 +17,6 @@ extern "C" double multiply_add(long steps) {
   }
   double total = 0;
   for (const vector& sum : sums)
-    for (int lane = 0; lane < LANES; lane++) total += sum[lane];
+    for (int lane = 0; lane < PEAK_LANES; lane++) total += sum[lane];
   return total;
 }

@@ -65,6 +65,7 @@ TITLES = {
     8: "Serving: 128 entities, embedding 32, GRU-128, 30 classes",
     9: "Every gate in view",
     10: "Weights in 16 and 8 bits",
+    11: "One chain for every sum: what it costs",
 }
 
 
@@ -84,6 +85,7 @@ def settings(items: set[int], quick: bool) -> Iterator[Setting]:
         (8, "serving", (DEFAULT,), [1]),
         (9, "tracing", (DEFAULT,), both),
         (10, "storage", (DEFAULT,), [1]),
+        (11, "chains", (DEFAULT, AVX2), [1]),
     )
     for item, module, variants, counts in plan:
         if item in items:

@@ -39,14 +39,18 @@ def names(order: tuple[kernels.Kernel, ...]) -> list[str]:
 )
 def test_every_kernel_runs_or_says_why_not(cell: str, flags: str, tmp_path: Path) -> None:
     answer = asked(f"--cell {cell} {flags}", tmp_path)
-    assert [each["kernel"] for each in answer["kernels"]] == names(nn.KERNELS)
+    serving = "--no-train" in flags
+    assert [each["kernel"] for each in answer["kernels"]] == names(
+        kernels.KERNELS if serving else nn.KERNELS
+    )
+    assert answer["order"] == f"hiddenstate.{'kernels' if serving else 'nn'}.KERNELS"
     able = [each for each in answer["kernels"] if not each["refusals"]]
     assert [each["runs"] for each in able] == [True] + [False] * (len(able) - 1)
     for each in answer["kernels"]:
         assert (each["median_s"] is None) == bool(each["refusals"])
         assert each in able or not each["runs"]
     assert all(each["median_s"] > 0 for each in able)
-    assert answer["train"] == ("--no-train" not in flags)
+    assert answer["train"] == (not serving)
     assert answer["ragged"] == ("--ragged" in flags)
     assert answer["cell"]["cell"] == cell
     assert answer["compiled"] == native.status()

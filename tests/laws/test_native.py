@@ -180,9 +180,9 @@ def test_streamed_is_chunked_is_whole(cell: Cell, weights: native.Storage, isa: 
 
 @pytest.mark.parametrize("cell", kinds(32, 96), ids=label)
 def test_threads_change_no_bit(cell: Cell) -> None:
-    # Some 14 million operations for the smallest cell: worth more than 3 threads.
-    params, x, state = drawn(cell, 33, 17)
-    ragged = np.random.default_rng(2).integers(0, 18, 33)
+    # Some 50 million operations for the smallest cell: worth 3 threads.
+    params, x, state = drawn(cell, 33, 64)
+    ragged = np.random.default_rng(2).integers(0, 65, 33)
     for lengths in (None, ragged):
         for reverse in (False, True):
             given = (cell, params, x, state, lengths)
@@ -192,6 +192,25 @@ def test_threads_change_no_bit(cell: Cell) -> None:
             assert not any(bits_differ(other, one) for other in others)
             one, *others = (gradients(*given, reverse=reverse, threads=n) for n in (1, 2, 3, 1000))
             assert not any(bits_differ(other, one) for other in others)
+
+
+@pytest.mark.parametrize("cell", kinds(192, 256), ids=label)
+def test_threads_change_no_bit_of_a_step(cell: Cell) -> None:
+    # Some 50 million operations for the smallest cell: worth 3 threads.
+    params, x, state = drawn(cell, 220, 2)
+    found = []
+    for threads in (1, 2, 3):
+        stepper = Stepper(cell, params, 220, threads=threads)
+        for array, first in zip(stepper.state, state, strict=True):
+            array[:] = first
+        for t in range(2):
+            stepper.x[:] = x[:, t]
+            stepper.step()
+        found.append({name: each.copy() for name, each in stepper.state._asdict().items()})
+    one, *others = found
+    assert not any(bits_differ(other, one) for other in others)
+    whole = fast(cell, params, x, state)
+    assert not bits_differ(one, {name: whole[f"state.{name}"] for name in one})
 
 
 @pytest.mark.parametrize("cell", kinds(9, 37), ids=label)
@@ -334,7 +353,7 @@ def test_linear_scan_is_the_loop(shape: tuple[int, int, int], dtype: Any, isa: s
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("shape", [*SCANS, (3, 720, 1040)])
+@pytest.mark.parametrize("shape", [*SCANS, (3, 720, 1040), (1, 600, 2080)])
 def test_linear_scan_goes_back(shape: tuple[int, int, int], dtype: Any, isa: str) -> None:
     rng = np.random.default_rng(0)
     a, b, dh = (rng.uniform(-1, 1, shape).astype(dtype) for _ in range(3))

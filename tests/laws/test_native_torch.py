@@ -361,7 +361,7 @@ def test_what_was_kept_is_freed() -> None:
 def test_threads_are_torchs_and_change_no_bit() -> None:
     for cell in kinds(32, 96):
         layer = Recurrent(cell, seed=0)
-        x = torch.randn(33, 17, 32, generator=torch.Generator().manual_seed(0))
+        x = torch.randn(33, 64, 32, generator=torch.Generator().manual_seed(0))
         found = []
         for threads in (1, 2):
             torch.set_num_threads(threads)

@@ -53,6 +53,9 @@ class ArrayOps(Protocol):
     def stack(self, arrays: Sequence[Array], axis: int) -> Array:
         """Join along a new axis."""
 
+    def unstack(self, x: Array, axis: int) -> tuple[Array, ...]:
+        """Return the entries along an axis, as views."""
+
     def where(self, mask: Array, a: Array, b: Array | float) -> Array:
         """Take a where the mask holds and b elsewhere; what is not taken has gradient 0."""
 
@@ -109,6 +112,10 @@ class NumpyOps:
     def stack(self, arrays: Sequence[Array], axis: int) -> Array:
         """Join along a new axis."""
         return np.stack(arrays, axis=axis)
+
+    def unstack(self, x: Array, axis: int) -> tuple[Array, ...]:
+        """Return the entries along an axis, as views."""
+        return tuple(np.moveaxis(x, axis, 0))
 
     def where(self, mask: Array, a: Array, b: Array | float) -> Array:
         """Take a where the mask holds and b elsewhere."""

@@ -41,8 +41,8 @@ def kernels(
         bool | None,
         typer.Option(
             "--train/--no-train",
-            help="With the backward pass, or forward to the last state; training where torch is "
-            "installed.",
+            help="With the backward pass, in torch, or forward to the last state, as a model is "
+            "served; training where torch is installed.",
         ),
     ] = None,
     ragged: Annotated[bool, typer.Option("--ragged", help="Rows of lengths T to 1.")] = False,
@@ -60,8 +60,8 @@ def kernels(
 ) -> None:
     """Ask every kernel about one recurrent layer, and time those that can run it.
 
-    The first that does not refuse is the one that runs. Where torch is installed its
-    layers' kernels are asked, elsewhere those that serve a model on NumPy alone.
+    The first that does not refuse is the one that runs. Training asks the kernels of torch's
+    layers, --no-train those that serve a model, on NumPy alone.
 
     [bold]Example:[/bold]  hiddenstate kernels --cell lstm --hidden 256 --ragged
     """
@@ -87,7 +87,7 @@ def kernels(
         needs_state=not training,
         needs_trace=trace,
     )
-    order = (_in_torch if has_torch else _in_numpy)(request, threads)
+    order = (_in_torch if has_torch and training else _in_numpy)(request, threads)
     if json:
         print_json(_to_json(request, order, native.status()))
     else:
@@ -102,10 +102,9 @@ def _in_torch(request: Request, threads: int | None) -> Order:
 
     given = timing.example(request)
     params = {
-        name: torch.from_numpy(array).requires_grad_(request.needs_grad)
-        for name, array in given.params.items()
+        name: torch.from_numpy(array).requires_grad_() for name, array in given.params.items()
     }
-    x = torch.from_numpy(given.x).requires_grad_(request.needs_grad)
+    x = torch.from_numpy(given.x).requires_grad_()
     lengths = None if given.lengths is None else torch.from_numpy(given.lengths)
 
     def backward(scan: Scan) -> None:
@@ -119,7 +118,7 @@ def _in_torch(request: Request, threads: int | None) -> Order:
             request,
             timing.Example(params, x, lengths),
             budget_s=BUDGET_S,
-            then=backward if request.needs_grad else None,
+            then=backward,
         )
     finally:
         torch.set_num_threads(before)

@@ -169,8 +169,7 @@ def scan_of(
     state = cell.State(h) if c is None else cell.State(h, c)
     if not trace:
         return Scan(y, state)
-    height = cell.hidden_size
-    blocks = () if kept is None else tuple(kept[:, :, k, :height] for k in range(kept.shape[2]))
+    blocks = () if kept is None else xp.unstack(_cropped(kept, cell.hidden_size), 2)
     over_time, gates = [y], list(blocks)
     if isinstance(cell, GRU):
         gates = gates[-3:]
@@ -193,7 +192,14 @@ def scan_of(
             xp.where(live, each, kept_there[:, None])
             for each, kept_there in zip(over_time, waiting)
         ]
-    return Scan(y, state, cell.Gates(*gates), cell.State(*over_time), projected[:, :, :, :height])
+    projected = _cropped(projected, cell.hidden_size)
+    return Scan(y, state, cell.Gates(*gates), cell.State(*over_time), projected)
+
+
+def _cropped(blocks: Any, height: int) -> Any:
+    """Return blocks [B, T, K, Hp] without what fills them up to whole vectors."""
+    # A view costs microseconds in torch: of a short sequence, more than the cell itself.
+    return blocks if blocks.shape[3] == height else blocks[..., :height]
 
 
 @dataclass(frozen=True)
@@ -264,6 +270,8 @@ def padded(height: int, double: bool = False) -> int:
 class Stepper:
     """Some rows of one cell, stepped in place: the shortest way from an event to the next state.
 
+    threads: how many may share the rows where they are worth it; None: `available_threads`
+
     x:     [B, D] float32, where the inputs of the next step are written
     state: the State [B, H] float32, where the result is read and a stored state is put
     step:  takes one step of all rows; it allocates nothing and checks nothing
@@ -280,22 +288,27 @@ class Stepper:
     """
 
     def __init__(
-        self, cell: Cell, params: Params, batch: int = 1, weights: Storage = "float32"
+        self,
+        cell: Cell,
+        params: Params,
+        batch: int = 1,
+        weights: Storage = "float32",
+        threads: int | None = None,
     ) -> None:
         single = {name: np.asarray(each, np.float32) for name, each in params.items()}
-        native = _native_stepper(Packed(cell, single, weights), batch)
+        native = _native_stepper(Packed(cell, single, weights), batch, threads)
         self.cell = cell
         self.x, h, c = native.arrays()
         self.state = cell.State(*(h, c)[: len(cell.State._fields)])
         self.step = native.step
 
 
-def _native_stepper(packed: Packed, batch: int) -> Any:
+def _native_stepper(packed: Packed, batch: int, threads: int | None) -> Any:
     if batch < 1:
         raise ShapeError(
             f"A Stepper was asked for {batch} rows.", "It has at least one.", "Give a batch of 1."
         )
-    return module.Stepper(packed.native, batch)
+    return module.Stepper(packed.native, batch, threads or available_threads())
 
 
 class Linear:

@@ -51,6 +51,10 @@ class TorchOps:
         """Join along a new axis."""
         return torch.stack(list(arrays), dim=axis)
 
+    def unstack(self, x: Tensor, axis: int) -> tuple[Tensor, ...]:
+        """Return the entries along an axis, as views."""
+        return x.unbind(axis)
+
     def where(self, mask: Tensor, a: Tensor, b: Tensor | float) -> Tensor:
         """Take a where the mask holds and b elsewhere; what is not taken has gradient 0."""
         return torch.where(mask, a, b)

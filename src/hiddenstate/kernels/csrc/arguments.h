@@ -1,16 +1,17 @@
 // What Python hands over, checked: a cell and its parameters, lengths and the order of rows, packed
 // parameters; and how many threads a call is worth.
 #pragma once
+#include <pthread.h>
+
 #include <algorithm>
 #include <array>
+#include <deque>
 #include <exception>
 #include <memory>
-#include <mutex>
 #include <numeric>
 #include <optional>
 #include <string>
 #include <system_error>
-#include <thread>
 #include <vector>
 
 #include "arrays.h"
@@ -19,35 +20,74 @@
 namespace hiddenstate {
 
 constexpr i64 LARGEST_AXIS = i64{1} << 31;
-// A thread costs some 20 microseconds to start; it must have this much to do.
-constexpr double OPERATIONS_PER_THREAD = 4e6;
-constexpr i64 STREAM_BYTES = i64{4} << 20;  // results above this size are stored past the caches
+// A thread costs 50 to 100 microseconds until it runs on an idle core, and more on a busy machine; it
+// must have this much to do, some 150 microseconds.
+constexpr double OPERATIONS_PER_THREAD = 16e6;
+// Results above this size are stored past the caches: those that the way back reads soon, and those
+// that only a trace shows.
+constexpr i64 STREAM_BYTES = i64{4} << 20, STREAM_BYTES_UNREAD = i64{1} << 19;
+
+// A thread on a stack from the pool. The stack that the system gives is unmapped when its thread ends,
+// which interrupts the other cores, and faulted in again by the next: 30 microseconds together.
+class Thread {
+ public:
+  // Throws std::system_error where the system gives none.
+  Thread(void* (*run)(void*), void* argument) : stack_(STACK_BYTES + PAGE) {
+    pthread_attr_t attributes;
+    const auto start = (reinterpret_cast<std::uintptr_t>(stack_.data()) + PAGE - 1) / PAGE * PAGE;
+    int failed = pthread_attr_init(&attributes);
+    if (!failed) {
+      failed = pthread_attr_setstack(&attributes, reinterpret_cast<void*>(start), STACK_BYTES);
+      if (!failed) failed = pthread_create(&thread_, &attributes, run, argument);
+      pthread_attr_destroy(&attributes);
+    }
+    if (failed) throw std::system_error(failed, std::generic_category());
+  }
+  ~Thread() { pthread_join(thread_, nullptr); }
+  Thread(const Thread&) = delete;
+  Thread& operator=(const Thread&) = delete;
+
+ private:
+  // The kernels hold some 100 kB in arrays; the largest page of today's systems is 64 kB.
+  static constexpr i64 STACK_BYTES = i64{1} << 20, PAGE = i64{1} << 16;
+  Scratch stack_;
+  pthread_t thread_;
+};
 
 // f(part) for every part, each on a thread of its own; threads are started for the call and leave
 // nothing behind, so that a fork finds no lock held. Parts for which the system gives no thread run
 // on this one; what a part throws is thrown here, after all have ended.
 template <class Function> void in_parallel(i64 parts, Function f) {
-  std::exception_ptr failure;
-  std::mutex mutex;
-  auto guarded = [&](i64 part) noexcept {
-    try {
-      f(part);
-    } catch (...) {
-      const std::lock_guard<std::mutex> lock(mutex);
-      failure = std::current_exception();
+  struct Part {
+    Function& f;
+    i64 index;
+    std::exception_ptr failure;
+    static void* run(void* self) noexcept {
+      Part& part = *static_cast<Part*>(self);
+      try {
+        part.f(part.index);
+      } catch (...) {
+        part.failure = std::current_exception();
+      }
+      return nullptr;
     }
   };
-  std::vector<std::thread> others;
-  others.reserve(static_cast<std::size_t>(parts - 1));
-  i64 started = 1;
-  try {
-    for (; started < parts; started++) others.emplace_back(guarded, started);
-  } catch (const std::system_error&) {
+  std::deque<Part> each;
+  for (i64 part = 0; part < parts; part++) each.push_back({f, part, nullptr});
+  {
+    std::deque<Thread> others;
+    std::size_t started = 1;
+    try {
+      for (; started < each.size(); started++) others.emplace_back(Part::run, &each[started]);
+    } catch (const std::exception&) {
+      // No thread, or no memory for its stack.
+    }
+    Part::run(&each[0]);
+    for (; started < each.size(); started++) Part::run(&each[started]);
   }
-  guarded(0);
-  for (i64 part = started; part < parts; part++) guarded(part);
-  for (std::thread& each : others) each.join();
-  if (failure) std::rethrow_exception(failure);
+  for (const Part& part : each) {
+    if (part.failure) std::rethrow_exception(part.failure);
+  }
 }
 
 inline Cell cell_of(int kind, bool peephole, bool writes, i64 D, i64 H) {

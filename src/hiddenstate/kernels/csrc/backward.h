@@ -166,10 +166,10 @@ void gru_before_back(i64 n, const BackwardStep<T>& step, const Panels<T, T, 4>& 
   }
 }
 
-// dx of n rows of the workspace
+// dx of n rows of the workspace, of whatever steps: one product for many.
 template <class T>
-void input_gradients(const Cell& cell, const PackedBackward<T>& packed, const Workspace<T>& work,
-                     i64 row, i64 n) {
+void input_gradients(const Cell& cell, const char* memory, const Workspace<T>& work, i64 row, i64 n) {
+  const PackedBackward<T> packed(cell, const_cast<char*>(memory));
   const i64 stride = spaced<T>(cell.gradient_blocks() * cell.H), x_stride = spaced<T>(cell.D);
   const T* dg = work.dg + row * stride + (cell.gradient_blocks() - cell.blocks()) * cell.H;
   T* sums = work.dxs + row * x_stride;
@@ -186,7 +186,6 @@ void backward(const Sequences<T>& s, const char* memory, const Upstream<T>& up,
   const BackwardBuffers<T> buffers(cell, rows, scratch);
   const i64 dg_stride = spaced<T>(cell.gradient_blocks() * H), x_stride = spaced<T>(D);
   const i64 h_stride = spaced<T>(H), kept_row = cell.kept() * width;
-  const bool sole = first == 0 && last == s.B;
   const bool after = cell.kind == Kind::GRU_AFTER;
   if (from == s.length(0)) {  // the start of the way back, for all rows
     for (i64 i = 0; i < rows; i++) {
@@ -232,12 +231,6 @@ void backward(const Sequences<T>& s, const char* memory, const Upstream<T>& up,
     else elman_back(running, step, buffers.kept);
     times_weights(running, work.dg + row * dg_stride, dg_stride, packed.h_panels(),
                   cell.gru() ? buffers.dh : nullptr, buffers.dh, buffers.width);
-    if (up.dx != nullptr && !sole) input_gradients(cell, packed, work, row, running);
-  }
-  // One thread's rows of a chunk lie together: one product for all of its steps.
-  if (up.dx != nullptr && sole && from > to) {
-    const i64 row = work.base[from - 1];
-    input_gradients(cell, packed, work, row, work.base[to] + running - row);
   }
   if (to > 0) return;
   for (i64 i = 0; i < rows; i++) {
@@ -270,11 +263,11 @@ void column_products(i64 n, i64 M, const T* A, i64 a_stride, const T* B, i64 b_s
   }
 }
 
-// The part-th of `parts` shares of the columns of dg; a share holds whole tiles.
+// The part-th of `parts` shares of the columns of dg.
 inline void share(i64 M, i64 part, i64 parts, i64& from, i64& to) {
-  const i64 tiles = (M + 23) / 24;
-  from = tiles * part / parts * 24;
-  to = tiles * (part + 1) / parts * 24;
+  const i64 tiles = (M + 7) / 8;
+  from = tiles * part / parts * 8;
+  to = tiles * (part + 1) / parts * 8;
   if (to > M) to = M;
 }
 

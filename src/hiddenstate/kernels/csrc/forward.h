@@ -300,7 +300,7 @@ void forward(const Sequences<T>& s, const char* memory, const Results<T>& out, i
         for (i64 unit = 0; unit < units_of<T>(H); unit++) {
           for (i64 g = 0; g < cell.blocks(); g++, from += LANES<T>) {
             put_kept(out.projected + (at * cell.blocks() + g) * width + unit * LANES<T>, load(from),
-                     out.stream);
+                     out.stream_projected);
           }
         }
       }
@@ -317,7 +317,7 @@ void forward(const Sequences<T>& s, const char* memory, const Results<T>& out, i
       running = now;
     }
   }
-  if (out.stream) end_of_streams();
+  if (out.stream || out.stream_projected) end_of_streams();
   clear_past(s, out, first, last);
 }
 

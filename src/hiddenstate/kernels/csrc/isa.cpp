@@ -111,6 +111,7 @@ template <class T> constexpr Functions<T> functions() {
           step_of<T>,
           backward_scratch_of<T>,
           backward<T>,
+          input_gradients<T>,
           accumulate<T>,
           linear_scan<T>,
           linear_scan_backward<T>,

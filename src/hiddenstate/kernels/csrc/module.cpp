@@ -11,16 +11,25 @@
 namespace hiddenstate {
 namespace {
 
-// A state of B rows that is stepped in place: no allocation, no checks and no copies in the step.
+// A state of B rows that is stepped in place: no allocation, no checks and no copies in the step,
+// but for starting threads where there are so many rows that they pay.
 class Stepper {
  public:
-  Stepper(nb::object packed, i64 B) : packed_(packed), of_(nb::cast<const Packed&>(packed)), B_(B) {
+  Stepper(nb::object packed, i64 B, i64 threads)
+      : packed_(packed), of_(nb::cast<const Packed&>(packed)), B_(B) {
     if (B < 1 || B >= LARGEST_AXIS) refuse("A stepper has at least one row.");
     if (of_.type != 'f') refuse("A stepper runs in float32.");
     const Functions<float>& run = of_.isa->single;
     x_stride_ = run.spaced(of_.cell.D);
     h_stride_ = run.spaced(of_.cell.H);
-    scratch_ = std::make_unique<Scratch>(run.forward_scratch(of_.cell, B));
+    const Cell& cell = of_.cell;
+    const double operations = 2.0 * static_cast<double>(B) * static_cast<double>(cell.blocks() * cell.H) *
+                              static_cast<double>(cell.D + cell.H);
+    parts_ = parts_for(threads, B, operations);
+    large_ = operations > 400000;
+    for (i64 part = 0; part < parts_; part++) {
+      scratch_.emplace_back(run.forward_scratch(cell, bound(part + 1) - bound(part)));
+    }
     x_ = std::make_unique<Output>('f', std::vector<i64>{B, of_.cell.D}, std::vector<i64>{x_stride_, 1});
     h_ = std::make_unique<Output>('f', std::vector<i64>{B, of_.cell.H}, std::vector<i64>{h_stride_, 1});
     c_ = std::make_unique<Output>('f', std::vector<i64>{B, of_.cell.H}, std::vector<i64>{h_stride_, 1});
@@ -30,7 +39,6 @@ class Stepper {
     std::memset(x_data_, 0, static_cast<std::size_t>(B * x_stride_) * sizeof(float));
     std::memset(h_data_, 0, static_cast<std::size_t>(B * h_stride_) * sizeof(float));
     std::memset(c_data_, 0, static_cast<std::size_t>(B * h_stride_) * sizeof(float));
-    large_ = B * of_.cell.blocks() * of_.cell.H * (of_.cell.D + of_.cell.H) > 200000;
   }
   // The arrays x [B, D], h and c [B, H] that a step reads and writes; to be taken once.
   nb::tuple arrays() {
@@ -41,21 +49,25 @@ class Stepper {
     return given;
   }
   void step() {
-    if (!large_) return run();
+    if (!large_) return run(0);
     nb::gil_scoped_release free;
-    run();
+    if (parts_ == 1) return run(0);
+    in_parallel(parts_, [this](i64 part) { run(part); });
   }
 
  private:
-  void run() {
-    of_.isa->single.step(of_.cell, of_.precision, of_.data(), B_, x_data_, x_stride_, h_data_, c_data_,
-                         scratch_->data());
+  i64 bound(i64 part) const { return B_ * part / parts_; }
+  void run(i64 part) {
+    const i64 first = bound(part), h_first = first * h_stride_;
+    of_.isa->single.step(of_.cell, of_.precision, of_.data(), bound(part + 1) - first,
+                         x_data_ + first * x_stride_, x_stride_, h_data_ + h_first, c_data_ + h_first,
+                         scratch_[static_cast<std::size_t>(part)].data());
   }
   nb::object packed_, held_;
   const Packed& of_;
-  i64 B_, x_stride_ = 0, h_stride_ = 0;
+  i64 B_, parts_ = 1, x_stride_ = 0, h_stride_ = 0;
   bool large_ = false;
-  std::unique_ptr<Scratch> scratch_;
+  std::deque<Scratch> scratch_;  // of each part
   std::unique_ptr<Output> x_, h_, c_;
   float *x_data_ = nullptr, *h_data_ = nullptr, *c_data_ = nullptr;
 };
@@ -236,7 +248,7 @@ NB_MODULE(_native, module) {
              nb::arg("reverse"), none("y"), none("kept"), none("dy"), none("dh"), none("dc"),
              nb::arg("needs_x"), nb::arg("threads"));
   nb::class_<Stepper>(module, "Stepper")
-      .def(nb::init<nb::object, i64>(), nb::arg("packed"), nb::arg("batch"))
+      .def(nb::init<nb::object, i64, i64>(), nb::arg("packed"), nb::arg("batch"), nb::arg("threads") = 1)
       .def("arrays", &Stepper::arrays)
       .def("step", &Stepper::step);
   nb::class_<Linear>(module, "Linear")

@@ -61,7 +61,7 @@ template <class T> struct Results {
   T *kept;       // [B, T, kept blocks, Hp]
   T *projected;  // [B, T, blocks, Hp]: W_x x + b_x
   bool clear;    // kept and projected are zero past a row's length
-  bool stream;   // kept is stored past the caches
+  bool stream, stream_projected;  // kept, and projected, are stored past the caches
 };
 
 template <class T> struct Upstream {
@@ -106,6 +106,8 @@ template <class T> struct Functions {
   // rows share their scratch, start at the longest length and end at 0.
   void (*backward)(const Sequences<T>&, const char* packed, const Upstream<T>&, const Workspace<T>&,
                    i64 from, i64 to, i64 first, i64 last, char* scratch);
+  // dx of n rows of the workspace, once their steps have been gone back over.
+  void (*input_gradients)(const Cell&, const char* packed, const Workspace<T>&, i64 row, i64 n);
   // Add n rows of the workspace to the sums: the part-th of `parts` shares of them.
   void (*accumulate)(const Cell&, const Workspace<T>&, i64 row, i64 n, const Sums<T>&, bool add,
                      i64 part, i64 parts);

@@ -1,7 +1,9 @@
 // Cells over time at the boundary: forward and backward, with their memory and threads.
 #include "sequences.h"
 
+#include <atomic>
 #include <cstring>
+#include <thread>
 
 namespace hiddenstate {
 namespace {
@@ -42,7 +44,8 @@ nb::tuple run_forward(const Packed& packed, Input& x, nb::handle h0, nb::handle 
                        kept ? kept->template data<T>() : nullptr,
                        projected ? projected->template data<T>() : nullptr,
                        (want & CLEAR) != 0,
-                       B * T_ * blocks * Hp * static_cast<i64>(sizeof(T)) > STREAM_BYTES};
+                       B * T_ * blocks * Hp * static_cast<i64>(sizeof(T)) > STREAM_BYTES,
+                       B * T_ * cell.blocks() * Hp * static_cast<i64>(sizeof(T)) > STREAM_BYTES_UNREAD};
   {
     nb::gil_scoped_release free;
     const i64 parts = parts_for(threads, B, operations_of(cell, rows));
@@ -77,6 +80,53 @@ template <class T> void crop(const T* from, i64 stride, i64 rows, i64 width, T* 
   for (i64 r = 0; r < rows; r++) {
     std::memcpy(to + r * width, from + r * stride, static_cast<std::size_t>(width) * sizeof(T));
   }
+}
+
+// first(part, k) for every part and k < count, then(part, k) once all parts are through first(., k),
+// each in rising order of k; `before` comes before all. One start of threads, and nobody waits while
+// there is work that he can do. None of the three may throw.
+template <class Before, class First, class Then>
+void in_two_stages(i64 parts, i64 count, Before before, First first, Then then) {
+  if (parts == 1) {
+    before();
+    for (i64 k = 0; k < count; k++) {
+      first(0, k);
+      then(0, k);
+    }
+    return;
+  }
+  // A part belongs to the thread that takes it: whatever number of threads the system gives, every
+  // part has been taken when one has to wait for the others.
+  std::atomic<bool> ready{false};
+  std::atomic<i64> untaken{0};
+  std::vector<std::atomic<i64>> through(static_cast<std::size_t>(parts)), owner(through.size());
+  std::vector<i64> added(through.size(), 0);
+  in_parallel(parts, [&](i64 thread) {
+    if (thread == 0) {
+      before();
+      ready.store(true, std::memory_order_release);
+    }
+    while (!ready.load(std::memory_order_acquire)) std::this_thread::yield();
+    auto catch_up = [&](i64 part) {
+      i64 least = count;
+      for (const auto& each : through) least = std::min(least, each.load(std::memory_order_acquire));
+      i64& done = added[static_cast<std::size_t>(part)];
+      for (; done < least; done++) then(part, done);
+      return done == count;
+    };
+    for (i64 part; (part = untaken.fetch_add(1)) < parts;) {
+      owner[static_cast<std::size_t>(part)].store(thread + 1);
+      for (i64 k = 0; k < count; k++) {
+        first(part, k);
+        through[static_cast<std::size_t>(part)].store(k + 1, std::memory_order_release);
+        catch_up(part);
+      }
+    }
+    for (i64 part = 0; part < parts; part++) {
+      if (owner[static_cast<std::size_t>(part)].load() != thread + 1) continue;
+      while (!catch_up(part)) std::this_thread::yield();
+    }
+  });
 }
 
 struct Chunk {
@@ -128,7 +178,6 @@ nb::tuple run_backward(const Cell& cell, Input& x, nb::handle h0, nb::handle c0,
   {
     nb::gil_scoped_release free;
     const Scratch packed(run.packed_backward_bytes(cell));
-    run.pack_backward(cell, p, packed.data());
     const i64 parts = parts_for(threads, B, 2 * operations_of(cell, rows));
     const std::vector<i64> bounds = rows.bounds(parts);
     const i64 ranges = static_cast<i64>(bounds.size()) - 1;
@@ -158,10 +207,10 @@ nb::tuple run_backward(const Cell& cell, Input& x, nb::handle h0, nb::handle c0,
     const Scratch dxs((needs_x ? space : 0) * x_stride * width), hs(space * h_stride * width);
     const Scratch rh((before ? space : 0) * h_stride * width);
     const Scratch cs((cell.peephole ? 2 * space : 0) * h_stride * width);
-    std::vector<T*> targets(static_cast<std::size_t>(needs_x ? space : 0));
+    const Scratch targets((needs_x ? space : 0) * static_cast<i64>(sizeof(T*)));
     auto at = [](const Scratch& scratch) { return reinterpret_cast<T*>(scratch.data()); };
     const Workspace<T> work{base.data(), at(dg), at(xs_rows), at(dxs), at(hs), at(rh),
-                            at(cs), at(cs) + space * h_stride, targets.data()};
+                            at(cs), at(cs) + space * h_stride, reinterpret_cast<T**>(targets.data())};
     const Scratch w_x(gate_rows * x_stride * width), w_h(gate_rows * h_stride * width);
     const Scratch small((run.padded(dg_rows) + 3 * h_stride) * width);
     T* bias = at(small);
@@ -173,31 +222,32 @@ nb::tuple run_backward(const Cell& cell, Input& x, nb::handle h0, nb::handle c0,
       std::memset(small.data(), 0, static_cast<std::size_t>((run.padded(dg_rows) + 3 * h_stride) * width));
       chunks.push_back({0, 0, 0, 0});
     }
-    auto back = [&](const Chunk& chunk, i64 part, char* scratch) {
-      const i64 from = bounds[static_cast<std::size_t>(part)], to = bounds[static_cast<std::size_t>(part) + 1];
-      if (to > from) run.backward(s, packed.data(), up, work, chunk.from, chunk.to, from, to, scratch);
-    };
-    auto add_up = [&](i64 part, i64 shares, const Chunk& chunk) {
-      if (chunk.rows > 0) {
-        run.accumulate(cell, work, chunk.row, chunk.rows, sums, chunk.from < longest, part, shares);
-      }
-    };
-    if (ranges == 1) {
-      const Scratch scratch(run.backward_scratch(cell, B));
-      for (const Chunk& chunk : chunks) {
-        back(chunk, 0, scratch.data());
-        add_up(0, 1, chunk);
-      }
-    } else {
-      in_parallel(ranges, [&](i64 part) {
-        const i64 from = bounds[static_cast<std::size_t>(part)], to = bounds[static_cast<std::size_t>(part) + 1];
-        const Scratch scratch(run.backward_scratch(cell, to - from));
-        for (const Chunk& chunk : chunks) back(chunk, part, scratch.data());
-      });
-      in_parallel(ranges, [&](i64 part) {
-        for (const Chunk& chunk : chunks) add_up(part, ranges, chunk);
-      });
+    // Scratch of all parts is taken here: nothing below may throw, or others would wait forever.
+    std::deque<Scratch> scratch;
+    for (i64 part = 0; part < ranges; part++) {
+      const auto k = static_cast<std::size_t>(part);
+      scratch.emplace_back(run.backward_scratch(cell, bounds[k + 1] - bounds[k]));
     }
+    auto back = [&](const Chunk& chunk, i64 part) {
+      const auto k = static_cast<std::size_t>(part);
+      if (bounds[k + 1] > bounds[k]) {
+        run.backward(s, packed.data(), up, work, chunk.from, chunk.to, bounds[k], bounds[k + 1],
+                     scratch[k].data());
+      }
+    };
+    // A share of what needs all rows of a chunk: the weights' gradients by columns, dx by rows.
+    auto add_up = [&](const Chunk& chunk, i64 part) {
+      if (chunk.rows == 0) return;
+      if (needs_x) {
+        const i64 first = chunk.rows * part / ranges, last = chunk.rows * (part + 1) / ranges;
+        run.input_gradients(cell, packed.data(), work, chunk.row + first, last - first);
+      }
+      run.accumulate(cell, work, chunk.row, chunk.rows, sums, chunk.from < longest, part, ranges);
+    };
+    in_two_stages(ranges, static_cast<i64>(chunks.size()),
+                  [&] { run.pack_backward(cell, p, packed.data()); },
+                  [&](i64 part, i64 k) { back(chunks[static_cast<std::size_t>(k)], part); },
+                  [&](i64 part, i64 k) { add_up(chunks[static_cast<std::size_t>(k)], part); });
     crop(sums.w_x, x_stride, gate_rows, D, dw_x.template data<T>());
     // A GRU that resets after the product has [r dn | dr | dz | dn]: its h side is n r z.
     const bool after = cell.kind == Kind::GRU_AFTER;
