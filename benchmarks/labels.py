@@ -64,7 +64,7 @@ EXPERIMENTS = (
     Experiment(
         "names, each once",
         "{data}/names --exclude PROVENANCE --set labels.drop_duplicates=true --batch-size 64 "
-        "--epochs 15 --dropout 0.3",
+        "--epochs 12 --dropout 0.3",
         seeds=3,
     ),
     Experiment(

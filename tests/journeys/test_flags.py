@@ -39,6 +39,7 @@ VALUES = {
     "hidden_size": ("5", "model.hidden_size", 5),
     "layers": ("2", "model.layers", 2),
     "bidirectional": (None, "model.bidirectional", True),
+    "horizon": ("12", "series.horizon", 12),
     "epochs": ("3", "train.epochs", 3),
     "minutes": ("1.5", "train.minutes", 1.5),
     "patience": ("4", "train.patience", 4),

@@ -35,6 +35,8 @@ RUNS = {
     "reviews": "reviews.csv --task classify",
     "causal": f"reviews.csv --task classify {CAUSAL} --epochs 1",
     "characters": f"reviews.csv --task classify {CAUSAL} --set labels.unit=characters --epochs 1",
+    "symbols": f"reviews.csv --task classify {CAUSAL} --set labels.unit=characters "
+    "--set labels.pairs=false --epochs 1",
     "tags": f"tags.conll --task label {CAUSAL}",
     "waves": f"waves.ts --task classify {CAUSAL}",
     "attention": "waves.ts --task classify --cell attention --set model.pool=mean --epochs 1",
@@ -100,7 +102,7 @@ def test_labels_of_steps_are_a_row_for_each_step(folder: Path) -> None:
     assert [row["label"] for row in rows[1:4]] == ["O", "O", "PLACE"]
 
 
-@pytest.mark.parametrize("name", ["causal", "characters", "tags", "waves"])
+@pytest.mark.parametrize("name", ["causal", "characters", "symbols", "tags", "waves"])
 def test_followed_step_by_step_it_says_what_it_says_of_the_whole(name: str, folder: Path) -> None:
     model = hiddenstate.load(folder / name)
     file = RUNS[name].split()[0]
@@ -113,7 +115,7 @@ def test_followed_step_by_step_it_says_what_it_says_of_the_whole(name: str, fold
         start, end = found.offsets[case : case + 2]
         if found.texts is not None:
             one = found.select(np.array([case]))
-            steps = cut(one)[0] if name == "causal" else list(found.texts[case])
+            steps = cut(one, "words")[0] if name == "causal" else list(found.texts[case])
         else:
             steps = (found.values if found.tokens is None else found.tokens)[start:end]
         said = [each.probabilities for each in model.follow(steps)]
@@ -124,8 +126,9 @@ def test_followed_step_by_step_it_says_what_it_says_of_the_whole(name: str, fold
 def test_only_a_model_of_one_direction_can_be_followed(folder: Path) -> None:
     with pytest.raises(SpecError, match="both directions"):
         next(hiddenstate.load(folder / "reviews").follow(["a"]))
-    with pytest.raises(DataError, match="2 characters"):
-        next(hiddenstate.load(folder / "characters").follow(["ab"]))
+    for name in ("characters", "symbols"):
+        with pytest.raises(DataError, match="2 characters"):
+            next(hiddenstate.load(folder / name).follow(["ab"]))
     with pytest.raises(DataError, match="2 channels"):
         next(hiddenstate.load(folder / "waves").follow([[1.0]]))
 

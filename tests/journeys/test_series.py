@@ -33,7 +33,12 @@ def test_a_forecast_in_processes(tmp_path: Path) -> None:
     (tmp_path / "signal.csv").write_text(signal(480))
     fitted = run(f"fit signal.csv --task forecast --out run {QUICK}", tmp_path)
     assert fitted.code == 0, fitted.err
-    for words in ("repeat yesterday", "linear", "mean squared error", "inside the interval"):
+    for words in (
+        "same time yesterday",
+        "linear model",
+        "mean squared error",
+        "inside the interval",
+    ):
         assert words in " ".join(fitted.out.split())
     card = (tmp_path / "run" / "MODEL_CARD.md").read_text()
     assert "in time: 336 / 48 / 96 rows train / validate / test" in card
@@ -59,7 +64,7 @@ def test_scores_stand_beside_their_floors(folder: Path) -> None:
     frames = call("evaluate roll roll.csv --bootstrap 100", folder)
     assert frames.code == 0, frames.err
     assert "nats per frame" in frames.out
-    assert "by last value" in frames.out
+    assert "value before" in frames.out
 
 
 def test_the_file_to_predict_may_have_other_columns_and_order(folder: Path) -> None:

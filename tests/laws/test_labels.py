@@ -204,4 +204,4 @@ def test_an_unseen_word_still_has_its_spelling() -> None:
     assert codes["ending"] > 0
     assert known.unknowns(["Runing", "RUNNING"]) == {"Runing": 1}
     with pytest.raises(SpecError, match="word first"):
-        Tokens.from_json({"type": "tokens", "views": [{"name": "shape", "symbols": []}]})
+        Tokens.from_json({"unit": "words", "views": [{"name": "shape", "symbols": []}]})

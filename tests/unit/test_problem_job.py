@@ -64,6 +64,9 @@ def test_scores_at_other_lengths() -> None:
     assert [part["from"] for part in asked["model"]["by_length"]] == [9, 11]
     with pytest.raises(UsageError, match="fitted to problem:parity"):
         model.evaluate("problem:even_pairs")
+    for option in ({"shuffle": True}, {"case": "ticket"}):
+        with pytest.raises(UsageError, match="drawn and not read"):
+            model.evaluate(**option)
 
 
 def test_source_and_task_are_one_problem() -> None:

@@ -8,16 +8,18 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+import torch
 
+from hiddenstate.artifact import Artifact
 from hiddenstate.errors import DataError, UsageError
 from hiddenstate.job.fit import fit
 from hiddenstate.job.series import forecaster as forecaster_module
 from hiddenstate.job.series.base import Base
 from hiddenstate.job.series.forecaster import Forecaster
-from hiddenstate.job.series.frames import PreparedFrames
 from hiddenstate.job.series.lanes import Lanes
 from hiddenstate.job.series.prepare import prepare
 from hiddenstate.job.series.prepared import PreparedSeries
+from hiddenstate.runtime import Model as Runtime
 from hiddenstate.train import Recipe, read_recipe
 
 HOUR = np.timedelta64(1, "h")
@@ -289,63 +291,6 @@ def test_a_channel_without_values_in_training() -> None:
         prepared(late)
 
 
-def frames(series: int = 12, seed: int = 0) -> pl.DataFrame:
-    rng = np.random.default_rng(seed)
-    ids = np.repeat([f"piece {k}" for k in range(series)], 20)
-    rolls = {f"note {k}": (rng.random(20 * series) < 0.3).astype(int) for k in range(4)}
-    return pl.DataFrame({"series": ids, **rolls})
-
-
-def test_next_frames(tmp_path: Any) -> None:
-    settings = {"tasks": ["next_frame"], "hidden_size": 8, "epochs": 2}
-    model = fit(frames(), recipe=read_recipe(None, settings))
-    task = model.metrics["scores"]["tasks"]["next_frame"]
-    assert set(task["floors"]) == {"independent", "markov"}
-    assert task["model"]["cases"] == 2
-    told = model.predict(frames())
-    assert told.height == 12
-    chances = told.select(pl.exclude("series")).to_numpy()
-    assert ((chances > 0) & (chances < 1)).all()
-    again = model.evaluate(frames(), bootstrap=100)
-    assert again["events"] == 12 * 19
-    with pytest.raises(DataError, match="lacks 1 of 4 channels: note 3"):
-        model.predict(frames().drop("note 3"))
-    for wrong, match in (
-        (2, "values are not 0 or 1, such as 2"),
-        (None, "such as a missing value"),
-    ):
-        spoilt = frames().with_columns(
-            pl.when(pl.int_range(pl.len()) == 5)
-            .then(wrong)
-            .otherwise(pl.col("note 1"))
-            .alias("note 1")
-        )
-        with pytest.raises(DataError, match=match):
-            model.evaluate(spoilt)
-        with pytest.raises(DataError, match=match):
-            prepare(spoilt, read_recipe(None, settings), lambda _: None)
-
-
-def test_the_target_of_a_frame_is_the_next_one_of_its_series() -> None:
-    settings = {"tasks": ["next_frame"], "hidden_size": 8}
-    ready = prepare(frames(), read_recipe(None, settings), lambda _: None)
-    assert isinstance(ready, PreparedFrames)
-    batch = ready.feed(0).batch(np.array([0, 3]))
-    values = ready.signal.values.reshape(12, 20, 4)
-    np.testing.assert_array_equal(batch.targets[0][1, :-1].numpy(), values[3, 1:])
-    assert batch.masks[0].sum(dim=1).tolist() == [19, 19]
-    assert not batch.masks[0][:, -1].any()
-
-
-def test_a_frame_model_starts_from_how_often_channels_are_on() -> None:
-    recipe = read_recipe(None, {"tasks": ["next_frame"], "hidden_size": 8})
-    ready = prepare(frames(), recipe, lambda _: None)
-    assert isinstance(ready, PreparedFrames)
-    chances = 1 / (1 + np.exp(-ready.build(recipe).heads[0].bias.detach().numpy()))
-    begin, end = ready.bounds.rows[0, 0], ready.bounds.rows[8, 1]
-    np.testing.assert_allclose(chances, ready.signal.values[begin:end].mean(axis=0), atol=0.05)
-
-
 @pytest.mark.parametrize("name", ["quantiles", "gaussian", "together", "from period"])
 def test_a_forecaster_starts_from_its_base(name: str) -> None:
     ready = prepared(table(), **CASES[name])
@@ -367,3 +312,30 @@ def test_a_forecaster_starts_from_its_base(name: str) -> None:
         np.testing.assert_allclose(mean, errors.mean(axis=0).ravel(), atol=0.05)
         for each in scale:
             np.testing.assert_allclose(np.exp(each), errors.std(axis=0).ravel(), rtol=0.1)
+
+
+@pytest.mark.parametrize("name", ["quantiles", "gaussian", "together", "from linear", "attention"])
+def test_forecasts_are_those_of_the_model_that_was_trained(name: str) -> None:
+    ready, chosen = prepared(table(300), **CASES[name]), recipe(**CASES[name])
+    torch.manual_seed(0)
+    model = ready.build(chosen).eval()
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.add_(0.2 * torch.randn_like(weight))
+    weights = {k: v.detach().numpy().copy() for k, v in model.state_dict().items()}
+    runtime = Runtime(Artifact(ready.spec, weights, {}, {}, {}))
+    schema, lanes, row = ready.spec.schema, ready.lanes, 60
+    runner = Forecaster(runtime, schema, ready.task, ready.fitted_floors)  # type: ignore[arg-type]
+    [(_, forecast)] = runner.after(lanes, np.array([row]))
+    codes, numbers = (
+        torch.from_numpy(np.ascontiguousarray(each[:, : row + 1]))
+        for each in (lanes.codes, lanes.numbers)
+    )
+    (output,), _ = model(codes, numbers)
+    told = output[:, -1].detach().numpy().astype(float)
+    if ready.task.output == "quantiles":
+        told = np.sort(told.reshape(len(told), -1, 3))[..., 1]
+    told = told.reshape(len(told), -1, 4, 1 if lanes.shared else 2)[:, 0]
+    base = ready.task.base_of(ready.fitted_floors).at(lanes, np.array([row]), 4)[0]
+    expected = base + (told[..., 0].T if lanes.shared else told[0])
+    np.testing.assert_allclose(forecast.point[0], expected, rtol=1e-4, atol=1e-4)

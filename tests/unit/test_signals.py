@@ -101,6 +101,14 @@ def test_text_among_numbers(tmp_path: Path) -> None:
     assert any("Column empty is not used: it has no value at all" in remark for remark in remarks)
 
 
+def test_wild_values_are_told(tmp_path: Path) -> None:
+    rows = lines(30)
+    rows[7] = rows[7].replace("7.5", "1e9")
+    _, remarks = read_signal(write(tmp_path, rows))
+    assert len(remarks) == 1
+    assert "1 values of load are more than 100 times as far" in remarks[0]
+
+
 @pytest.mark.parametrize(
     ("rows", "options", "match"),
     [

@@ -20,12 +20,14 @@ from hiddenstate.study.page import page
 from hiddenstate.study.plan import CELLS, Fit, Plan, planned
 from hiddenstate.study.runs import rows_file
 from hiddenstate.study.sizes import (
+    Size,
     equal_sizes,
     parameters_of,
     path_steps,
     prepared_once,
     size_of,
     state_bytes,
+    uneven,
 )
 from hiddenstate.study.statistics import _holm, costs, differences, scores
 from hiddenstate.tasks.problems import Cases, Problem, parse_problem
@@ -81,6 +83,13 @@ def test_parameters_are_counted_without_building(cell: str, options: dict[str, A
     prepared = prepared_once(plan)
     built = prepared.build(plan.recipe(cell)).parameters()
     assert parameters_of(prepared.spec) == sum(weight.numel() for weight in built)
+
+
+def test_uneven_costs_are_told() -> None:
+    sizes = {"gru": Size(8, 1000, 2000), "attention": Size(8, 1090, 2600)}
+    assert uneven(sizes, "parameters") == []
+    (told,) = uneven(sizes, "flops")
+    assert "attention has 30% more than gru" in told
 
 
 def test_without_a_budget_the_first_cell_has_its_usual_size() -> None:
@@ -325,3 +334,14 @@ def test_another_comparison_in_the_folder_is_refused(
     with pytest.raises(UsageError, match="is no comparison"):
         compare(PARITY, tmp_path, lengths=(6,), seeds=1, budget=1500, **SMALL)
     assert not any(rows_file(tmp_path, Fit(PARITY, "gru", 0, 1, (6,), {})).parent.glob("*"))
+
+
+def test_equal_time_ends_every_fit_by_the_clock(tmp_path: Path) -> None:
+    settings: dict[str, Any] = {**SMALL, "cells": ("elman", "gru"), "lengths": (6,)}
+    minutes = 0.01
+    found = compare(
+        PARITY, tmp_path, seeds=1, equal="time", minutes=minutes, budget=1500, **settings
+    )
+    for row in found.rows.iter_rows(named=True):
+        assert row["epochs"] > SMALL["epochs"]
+        assert 60 * minutes <= row["train_s"] < 60 * minutes + 5

@@ -114,9 +114,10 @@ def test_half_a_character_is_shown_and_replaced() -> None:
 
 
 def test_a_long_text_is_encoded_in_parts_without_a_trace() -> None:
-    symbols = SYMBOLS["bpe"]
     # Nearly every place lies within a run of spaces, where a cut would be seen.
-    text = ("one" + " " * 60 + "\n\n another's\n") * (PART_CHARACTERS // 50)
+    line = "one" + " " * 60 + "\n\n another's\n"
+    symbols = Symbols.fit([line * 20], "bpe", size=300)
+    text = line * (PART_CHARACTERS // 50)
     assert len(list(parts(text))) > 1
     assert (symbols.encode(text) - 1).tolist() == symbols._tokenizer.encode(text).ids
 

@@ -13,8 +13,10 @@ from hiddenstate.artifact import LayerSpec, TransformerSpec
 from hiddenstate.errors import DataError, UsageError
 from hiddenstate.job.fit import fit
 from hiddenstate.job.pairs import scores as scoring
+from hiddenstate.job.pairs.feed import PairFeed
 from hiddenstate.job.pairs.prepare import prepare, spec_of
 from hiddenstate.job.pairs.scores import score_translations
+from hiddenstate.models.translator import Translator
 from hiddenstate.schema import Symbols
 from hiddenstate.tasks.pair_floors import PairFloors
 from hiddenstate.train import read_recipe
@@ -193,6 +195,9 @@ def test_parts_come_from_files_and_repetitions_go(tmp_path: Path) -> None:
         "Dropped 1 pair: repetitions of an earlier one.",
         "Dropped 2 training pairs: a held-back part has them too.",
     ]
+    model = ready.build(read_recipe(recipe, {"pairs.scheduled_sampling": 0.25}))
+    assert model.own_share(1.0) == 0.25
+    assert ready.build(recipe).own_share is None
     assert ready.identity() == prepare(file, recipe, told.append).identity()
     kept = read_recipe(recipe, {"pairs.keep_repeated": True})
     assert len(prepare(file, kept, told.append).parts[0]) == 41
@@ -211,3 +216,18 @@ def test_what_a_translator_does_not_have_is_refused(tmp_path: Path) -> None:
     few = written(tmp_path, counted(5), "few.tsv")
     with pytest.raises(DataError, match="left to train on"):
         prepare(few, read_recipe(None, {"tasks": ["translate"]}), lambda _: None)
+
+
+def test_a_batch_without_pairs_costs_nothing() -> None:
+    symbols = Symbols.fit(["abc"]), Symbols.fit(["xyz"])
+    codes = [each.encode(text) for each, text in zip(symbols, ("ab", "zyx"))]
+    feed = PairFeed([codes[0]], [codes[1]])
+    for context in ("every_step", "additive", "general", "cross"):
+        cell = "attention" if context == "cross" else "gru"
+        settings = {"cell": cell, "hidden_size": 8, "pairs.context": context}
+        recipe = read_recipe(None, {"tasks": ["translate"], **settings})
+        model = Translator(spec_of(*symbols, recipe))
+        sums, steps, _ = model.losses(feed.batch(np.arange(0)))
+        assert (float(sums.detach()), int(steps)) == (0.0, 0)
+        sums, steps, _ = model.losses(feed.batch(np.arange(1)))
+        assert int(steps) == 4 == feed.events

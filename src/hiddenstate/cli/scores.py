@@ -66,7 +66,9 @@ def show_scores(result: Mapping[str, Any], *, by_length: bool = True) -> None:
         ]
         if by_length:
             table(
-                f"by {events} seen so far", [events, "scored", *(NAMES[m] for m in first)], buckets
+                f"by {task.get('by', f'{events} seen so far')}",
+                [events, "scored", *(NAMES[m] for m in first)],
+                buckets,
             )
         for sentence in (*sentences(task), f"Floors: {task['floors_description']}."):
             RESULTS.print(sentence, markup=False)

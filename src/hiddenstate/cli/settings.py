@@ -94,6 +94,9 @@ Bidirectional = Annotated[
 Layers = Annotated[int | None, _flag("--layers", "Recurrent layers.", _NETWORK)]
 
 Epochs = Annotated[int | None, _flag("--epochs", "Passes over the cases, at most.", _TRAINING)]
+Horizon = Annotated[
+    int | None, _flag("--horizon", "Steps ahead that are forecast, of series.", _TRAINING)
+]
 Minutes = Annotated[float | None, _flag("--minutes", "Training ends after them.", _TRAINING)]
 Patience = Annotated[
     int | None, _flag("--patience", "Epochs without a better validation loss.", _TRAINING)

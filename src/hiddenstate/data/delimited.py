@@ -175,7 +175,7 @@ def _header(records: _Records, delimiter: str, options: Options, path: Path) -> 
             "Every column needs its own name.",
             "Rename or remove them.",
         )
-    if len(names) == 1:
+    if len(names) == 1 and not options.lone_column:
         raise DataError(
             f"{path} has one column only: {names[0][:60]!r}.",
             f"Fields were expected to be divided by {options.delimiter!r}, as asked."

@@ -42,6 +42,8 @@ class LabelledOptions(Options):
     separator: str = "\t"
     label_last: bool = False
     label_ends: str = ""
+    # Texts alone, without labels, are what a fitted model is asked about.
+    lone_column: bool = True
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,6 +22,7 @@ class Options:
     labels:          by name of a categorical attribute, labels that it is known to have
     format:          csv, jsonl, parquet or xes; None goes by the name's ending
     delimiter:       of a CSV; None finds it. quote: '' where quotes are ordinary characters
+    lone_column:     a CSV may have one column; else that means a delimiter that was not found
     encoding:        of a text file, by Python's names
     time_format:     strftime's codes; naive times are UTC, offsets are converted to UTC
     drop_duplicates: drop rows that equal another in every column kept, instead of counting them
@@ -42,6 +43,7 @@ class Options:
     format: str | None = None
     delimiter: str | None = None
     quote: str = '"'
+    lone_column: bool = False
     encoding: str = "utf-8"
     time_format: str | None = None
     drop_duplicates: bool = False

@@ -12,6 +12,8 @@ from hiddenstate.data.signals import Signal
 from hiddenstate.errors import DataError
 from hiddenstate.schema.log import Floats, Int64
 
+# Values this many interquartile ranges from the median are told: real signals have no such ones.
+FAR = 100
 # Missing steps are filled in, unless that made the signal this many times as long.
 MOST_FILLED = 3
 
@@ -48,7 +50,8 @@ def without_repeats(
 
 
 def mended(signal: Signal, tell: Remark) -> Signal:
-    """Put in missing steps, and tell of gaps and of steps of unequal length."""
+    """Put in missing steps, and tell of gaps, of wild values and of steps of unequal length."""
+    _tell_of_outliers(signal, tell)
     gaps = np.isnan(signal.values).sum(axis=0)
     for name, count in zip(signal.channels, gaps):
         if count:
@@ -84,6 +87,21 @@ def mended(signal: Signal, tell: Remark) -> Signal:
         tell(f"{lacking} steps were missing and were put in with missing values.")
         signal = _filled(signal, step_us)
     return signal
+
+
+def _tell_of_outliers(signal: Signal, tell: Remark) -> None:
+    for place, name in enumerate(signal.channels):
+        known = signal.values[np.isfinite(signal.values[:, place]), place]
+        if not len(known):
+            continue
+        low, middle, high = np.quantile(known, (0.25, 0.5, 0.75))
+        far = np.abs(known - middle) > FAR * (high - low)
+        if high > low and far.any():
+            tell(
+                f"{int(far.sum())} values of {name} are more than {FAR} times as far from the "
+                f"middle as its middle half is wide, such as {known[far][0]:g}: they stretch its "
+                "scale. Empty them where they are faults."
+            )
 
 
 def _filled(signal: Signal, step_us: int) -> Signal:

@@ -47,14 +47,14 @@ FLOORS = {
     "token": "by token",
     "token_pair": "by token pair",
     "last_value": "last value",
-    "day": "repeat yesterday",
-    "week": "repeat last week",
-    "period": "repeat the last period",
-    "period_2": "repeat the second period",
-    "period_3": "repeat the third period",
-    "linear": "linear",
+    "day": "same time yesterday",
+    "week": "same time last week",
+    "period": "same time one period before",
+    "period_2": "same time one second period before",
+    "period_3": "same time one third period before",
+    "linear": "linear model",
     "independent": "each channel alone",
-    "markov": "by last value",
+    "markov": "value before",
 }
 
 

@@ -41,7 +41,7 @@ class Symbols:
 
     >>> symbols = Symbols.fit(["to be"], "characters")
     >>> symbols.encode("bet!").tolist(), symbols.decode(symbols.encode("bet"))
-    ([3, 4, 5, 0], 'bet')
+    ([2, 3, 5, 0], 'bet')
     """
 
     unit: Unit

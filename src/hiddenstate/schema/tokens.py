@@ -49,6 +49,7 @@ class Tokens:
     unknown class of its own, code 0.
 
     vocabularies: by names in VIEWS, the word first  [K]
+    unit:         what whole texts are cut into, words or characters
 
     >>> tokens = Tokens.fit(["Ann", "ran", "Ann", "sat"], np.array([0, 2, 4]), views=("word",))
     >>> tokens.encode(["ANN", "flew"], np.array([0, 2])).ravel().tolist()
@@ -56,15 +57,17 @@ class Tokens:
     """
 
     vocabularies: Mapping[str, Vocabulary]
+    unit: str = "words"
 
     number_names = ()
 
     def __post_init__(self) -> None:
         """Check the views; raises SpecError for an unknown one, or without the word."""
-        if next(iter(self.vocabularies), None) != "word" or set(self.vocabularies) - set(VIEWS):
+        unknown = set(self.vocabularies) - set(VIEWS) or self.unit not in ("words", "characters")
+        if next(iter(self.vocabularies), None) != "word" or unknown:
             raise SpecError(
-                f"Tokens are read as {', '.join(self.vocabularies) or 'nothing'}.",
-                f"Views are {', '.join(VIEWS)}, the word first.",
+                f"Tokens are {self.unit}, read as {', '.join(self.vocabularies) or 'nothing'}.",
+                f"They are words or characters. Views are {', '.join(VIEWS)}, the word first.",
                 "Choose among them.",
             )
 
@@ -82,6 +85,7 @@ class Tokens:
         views: Sequence[str] = tuple(VIEWS),
         most: int = 50_000,
         least_count: int = 1,
+        unit: str = "words",
     ) -> Tokens:
         """Find the labels of each view in the training tokens [N] and in nothing else.
 
@@ -105,7 +109,7 @@ class Tokens:
                 "A model of tokens needs some to learn from.",
                 "Give more text, or a smaller least count.",
             )
-        return cls(found)
+        return cls(found, unit)
 
     def encode(self, tokens: Sequence[str] | NDArray[np.object_], offsets: Int64) -> Any:
         """Return codes int32 [N, K] of the tokens [N] of sequences that offsets cut."""
@@ -126,13 +130,14 @@ class Tokens:
     def to_json(self) -> dict[str, Any]:
         """Return the description as a JSON object."""
         views = [{"name": name, **v.to_json()} for name, v in self.vocabularies.items()]
-        return {"type": TYPE, "views": views}
+        return {"type": TYPE, "unit": self.unit, "views": views}
 
     @classmethod
     def from_json(cls, raw: object, where: str = "schema") -> Tokens:
         """Read `to_json` back; raises SpecError naming a damaged field."""
-        views = Fields(raw, where).each("views")
-        return cls({f.text("name"): Vocabulary.from_json(f.raw, f.where) for f in views})
+        fields = Fields(raw, where)
+        found = {f.text("name"): Vocabulary.from_json(f.raw, f.where) for f in fields.each("views")}
+        return cls(found, fields.text("unit"))
 
 
 def _before(tokens: Sequence[str] | NDArray[np.object_], offsets: Int64) -> list[str]:

@@ -12,7 +12,7 @@ from hiddenstate.artifact.files import read_json, write_atomically, write_json
 from hiddenstate.errors import TrainingError, UsageError
 from hiddenstate.study.plan import Fit, Plan, planned
 from hiddenstate.study.runs import rows_file, run_all, why_failed
-from hiddenstate.study.sizes import Size, equal_sizes, prepared_once
+from hiddenstate.study.sizes import Size, equal_sizes, prepared_once, uneven
 
 if TYPE_CHECKING:
     import polars
@@ -97,6 +97,8 @@ def compare(
             f"{cell}: hidden size {size.hidden_size}, {size.parameters:,} parameters, "
             f"{size.flops:,} flops a step"
         )
+    for remark in uneven(sizes, plan.equal):
+        observer(remark)
     folder = Path(out)
     _begin(folder, plan, sizes, overwrite=overwrite)
     fits = [

@@ -11,6 +11,7 @@ import plotly.graph_objects as go
 import polars
 
 from hiddenstate.study.plan import Plan
+from hiddenstate.study.sizes import uneven
 
 if TYPE_CHECKING:
     from hiddenstate.study.compare import Comparison
@@ -40,6 +41,7 @@ def page(comparison: Comparison) -> str:
     parts = [
         f"<h1>{html.escape(title)}</h1>",
         f"<p>{html.escape(how(plan))}</p>",
+        *(f"<p>{html.escape(told)}</p>" for told in uneven(comparison.sizes, plan.equal)),
         "<h2>Score by length</h2>",
         _figure(_curves(scores, metric), "curves", first=True),
         _table(_score_rows(scores, plan)),

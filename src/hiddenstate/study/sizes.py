@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,10 +13,11 @@ from hiddenstate.errors import UsageError
 from hiddenstate.job.families import family_of
 from hiddenstate.job.layers import layers_of
 from hiddenstate.job.prepared import Prepared
-from hiddenstate.study.plan import Plan
+from hiddenstate.study.plan import Equal, Plan
 from hiddenstate.train import Recipe
 
 WIDEST = 4096
+FAR = 1.1
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,23 @@ def equal_sizes(plan: Plan, prepared: Prepared) -> dict[str, Size]:
         near = (size(cell, max(units, 1) * unit) for units in (narrow - 1, narrow))
         found[cell] = min(near, key=lambda each: abs(cost(each) - budget))
     return found
+
+
+def uneven(sizes: Mapping[str, Size], equal: Equal) -> list[str]:
+    """Return a sentence where the cells' costs lie further apart than a tenth.
+
+    A transformer's size is a multiple of twice its heads, so that it cannot always come near.
+    """
+    costs = {
+        cell: size.flops if equal == "flops" else size.parameters for cell, size in sizes.items()
+    }
+    least, most = min(costs, key=lambda c: costs[c]), max(costs, key=lambda c: costs[c])
+    if costs[most] <= FAR * costs[least]:
+        return []
+    return [
+        f"Not equal: {most} has {costs[most] / costs[least] - 1:.0%} more than {least}. Another "
+        "--budget, or fewer heads (--set attention.model.attention_heads=1), brings them nearer."
+    ]
 
 
 def size_of(spec: ModelSpec, recipe: Recipe, steps: float) -> Size:

@@ -78,7 +78,8 @@ class Verdict:
         side = "higher" if self.difference > 0 else "lower"
         pair = f"{words} {self.model:.3f}{unit} against {self.floor:.3f}{unit}"
         if self.low is None or self.high is None or self.cases < FEWEST_CASES:
-            return f"Tie with the {self.floor_name}: {pair}; too few {self.drawn} to tell ({self.cases})."
+            few = f"too few {self.drawn} to tell ({self.cases})"
+            return f"Tie with the {self.floor_name}: {pair}; {few}."
         span = f"95 % interval {self.low:+.3f} to {self.high:+.3f}, {self.cases} {self.drawn}"
         if self.verdict == "tie":
             return (

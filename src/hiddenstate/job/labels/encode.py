@@ -33,13 +33,19 @@ class Encoded:
     pieces: NDArray[np.object_] | None = None
 
 
-def cut(found: Labelled) -> tuple[NDArray[np.object_], NDArray[np.int64]]:
-    """Return the tokens [N] of sequences of texts or tokens, and their offsets [C + 1]."""
+def cut(found: Labelled, unit: str) -> tuple[NDArray[np.object_], NDArray[np.int64]]:
+    """Return the tokens [N] of sequences of texts or tokens, and their offsets [C + 1].
+
+    unit: what texts are cut into, words or characters
+    """
     if found.tokens is not None:
         return found.tokens, found.offsets
     if found.texts is None:
         raise AssertionError("series are not cut")
-    pieces = [[words.bare(piece) for piece in words.cut(text)] for text in found.texts]
+    if unit == "characters":
+        pieces = [list(text) for text in found.texts]
+    else:
+        pieces = [[words.bare(piece) for piece in words.cut(text)] for text in found.texts]
     flat = objects([piece for each in pieces for piece in each])
     return flat, np.cumsum([0, *map(len, pieces)])
 
@@ -60,9 +66,9 @@ def encode(found: Labelled, schema: Schema, classes: tuple[str, ...]) -> Encoded
         offsets = np.cumsum([0, *map(len, codes)])
         flat = np.concatenate([*codes, np.zeros(0, dtype=np.int32)])[:, None]
         return Encoded(flat, np.zeros((len(flat), 0), np.float32), offsets, target)
-    pieces, offsets = cut(found)
     if not isinstance(schema, Tokens):
         raise AssertionError("_require_kind lets only tokens pass")
+    pieces, offsets = cut(found, schema.unit)
     codes_of = schema.encode(pieces, offsets)
     return Encoded(codes_of, np.zeros((len(pieces), 0), np.float32), offsets, target, pieces)
 
@@ -85,7 +91,7 @@ def unknowns(found: Labelled, schema: Schema) -> Mapping[str, int]:
     """
     _require_kind(found, schema)
     if isinstance(schema, Tokens):
-        return schema.unknowns(cut(found)[0])
+        return schema.unknowns(cut(found, schema.unit)[0])
     if isinstance(schema, Symbols) and found.texts is not None:
         return schema.unknowns("".join(found.texts))
     return {}

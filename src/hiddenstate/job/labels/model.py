@@ -193,13 +193,10 @@ class Fitted(Model):
             return np.zeros((1, 0), dtype=np.int64), schema.encode(both, None, np.array([0, 2]))[1:]
         if isinstance(schema, Symbols):
             codes = schema.encode(str(step))
-            if len(codes) != 1:
-                raise DataError(
-                    f"The step {step!r} is {len(codes)} {schema.unit}.",
-                    f"This model reads one of the {schema.unit} at a step.",
-                    "Give one after the other.",
-                )
+            _require_one(step, len(codes), schema.unit)
             return codes[:, None].astype(np.int64), none
+        if schema.unit == "characters":
+            _require_one(step, len(str(step)), schema.unit)
         pair = [*before, str(step)]
         before[:] = [str(step)]
         return schema.encode(pair, np.array([0, len(pair)]))[-1:].astype(np.int64), none
@@ -209,6 +206,15 @@ def _schema(schema: object) -> Schema:
     if not isinstance(schema, Channels | Symbols | Tokens):
         raise TypeError(f"a {type(schema).__name__} stands where inputs of sequences should")
     return schema
+
+
+def _require_one(step: object, count: int, unit: str) -> None:
+    if count != 1:
+        raise DataError(
+            f"The step {step!r} is {count} {unit}.",
+            f"This model reads one of the {unit} at a step.",
+            "Give one after the other.",
+        )
 
 
 def _first(names: Iterable[str]) -> str:

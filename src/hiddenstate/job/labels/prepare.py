@@ -180,7 +180,7 @@ def _schema(training: Labelled, recipe: Recipe, tell: Remark) -> Schema:
     if training.values is not None:
         return Channels.fit(training.channels, training.values)
     most, unit = section.most_symbols, section.unit
-    tokens, offsets = cut(training)
+    tokens, offsets = cut(training, "words")
     if training.texts is None and unit not in (None, "words"):
         raise UsageError(
             f"labels.unit is {unit!r}, and the sequences came as tokens.",
@@ -190,7 +190,11 @@ def _schema(training: Labelled, recipe: Recipe, tell: Remark) -> Schema:
     if training.texts is not None and unit is None:
         unit = "words" if np.median(np.diff(offsets)) >= WORDS_FROM else "characters"
         tell(f"Texts are read as {unit}; labels.unit changes that.")
-    if training.texts is not None and unit is not None and unit != "words":
+    views = ["word", "beginning", "ending", "shape", "pair"]
+    if training.texts is not None and unit == "characters" and section.pairs:
+        tokens, offsets = cut(training, unit)
+        views = ["word", "shape", "pair"]
+    elif training.texts is not None and unit is not None and unit != "words":
         return Symbols.fit(
             training.texts,
             unit,
@@ -198,10 +202,16 @@ def _schema(training: Labelled, recipe: Recipe, tell: Remark) -> Schema:
             least_count=section.least_count,
             lowercase=section.lowercase,
         )
-    views = ["word"]
-    views += ["beginning", "ending", "shape"] if section.spelling else []
-    views += ["pair"] if section.pairs else []
-    return Tokens.fit(tokens, offsets, views=views, most=most, least_count=section.least_count)
+    left_out = [] if section.pairs else ["pair"]
+    left_out += [] if section.spelling else ["beginning", "ending", "shape"]
+    return Tokens.fit(
+        tokens,
+        offsets,
+        views=[view for view in views if view not in left_out],
+        most=most,
+        least_count=section.least_count,
+        unit=unit or "words",
+    )
 
 
 def _spec(schema: Schema, classes: tuple[str, ...], recipe: Recipe) -> ModelSpec:

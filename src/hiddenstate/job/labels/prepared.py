@@ -107,7 +107,7 @@ class PreparedLabels(Prepared):
         """Return what the model card tells."""
         schema = self.schema
         if isinstance(schema, Tokens):
-            reads = f"tokens by {', '.join(schema.vocabularies)}"
+            reads = f"{schema.unit} by {', '.join(schema.vocabularies)}"
         elif isinstance(schema, Symbols):
             reads = schema.unit
         else:

@@ -43,7 +43,7 @@ class PairFeed(Feed):
         """Symbols to predict: those of the targets, and an end for each."""
         return int(self._sizes[1].sum()) + len(self.targets)
 
-    def batch(self, item: NDArray[np.int64], state: Any | None = None) -> Any:
+    def batch(self, item: NDArray[np.int64], state: Any | None = None) -> PairBatch:
         """Pad the given pairs; none goes on from another."""
         del state
         return PairBatch(*_padded(self.sources, item), *_padded(self.targets, item))
@@ -51,7 +51,8 @@ class PairFeed(Feed):
 
 def _padded(texts: Sequence[Codes], rows: NDArray[np.int64]) -> tuple[torch.Tensor, torch.Tensor]:
     lengths = np.array([len(texts[row]) for row in rows], dtype=np.int64)
-    codes = np.zeros((len(rows), int(lengths.max(initial=0))), dtype=np.int64)
+    # One step at least: of several processes one may have no pair of a batch.
+    codes = np.zeros((len(rows), int(lengths.max(initial=1))), dtype=np.int64)
     for place, row in zip(codes, rows):
         place[: len(texts[row])] = texts[row]
     return torch.from_numpy(codes), torch.from_numpy(lengths)

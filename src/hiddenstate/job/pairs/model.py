@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hiddenstate.artifact import Artifact
+from hiddenstate.errors import UsageError
 from hiddenstate.job.model import Model, Remark, silent
 from hiddenstate.job.pairs.evaluate import Decoding, Translation, evaluate_pairs, translate
 from hiddenstate.kernels.native import Storage
@@ -108,9 +109,10 @@ class Fitted(Model):
         encoding: str | None = None,
         allow_bad_rows: bool | None = None,
         observer: Remark = silent,
-        **_: Any,
+        **foreign: Any,
     ) -> dict[str, Any]:
         """Score the translations of pairs; see `data.pairs.read_pairs` for source and target."""
+        _refuse(foreign)
         from hiddenstate.data.pairs import read_pairs
 
         pairs = read_pairs(
@@ -127,8 +129,17 @@ class Fitted(Model):
             )
         )
 
-    def predict(self, source: Any, *, encoding: str | None = None, **_: Any) -> polars.DataFrame:
+    def predict(
+        self,
+        source: Any,
+        *,
+        encoding: str | None = None,
+        observer: Remark = silent,
+        **foreign: Any,
+    ) -> polars.DataFrame:
         """Translate a file's lines or a list of texts; a row for each, with its probability."""
+        del observer
+        _refuse(foreign)
         import polars
 
         from hiddenstate.data.pairs import read_lines
@@ -149,4 +160,15 @@ class Fitted(Model):
         return Decoding(
             self.decoding.beam if beam is None else beam,
             self.decoding.length_penalty if length_penalty is None else length_penalty,
+        )
+
+
+def _refuse(foreign: Mapping[str, Any]) -> None:
+    """Refuse options of event logs, which the commands have for all models."""
+    given = [name for name, value in foreign.items() if value not in (None, False)]
+    if given:
+        raise UsageError(
+            f"{', '.join(given)} is set, and this model is a translator.",
+            "Such options are about the columns and events of event logs.",
+            "Leave it out.",
         )

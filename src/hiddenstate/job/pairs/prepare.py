@@ -36,6 +36,7 @@ from hiddenstate.tasks.pair_floors import PairFloors
 from hiddenstate.train import Feed, Recipe
 
 LEAST_TRAINING_PAIRS = 5
+READING = {"encoding", "allow_bad_rows"}
 
 Remark = Callable[[str], None]
 
@@ -277,7 +278,9 @@ def _refuse_unused(recipe: Recipe) -> None:
         "split.strict": recipe.split.strict,
         "split.column": recipe.split.column is not None,
     }
+    of_tables = recipe.input.model_dump(exclude_defaults=True).keys() - READING
     unused = [name for name, value in given.items() if value]
+    unused += [f"input.{name}" for name in sorted(of_tables)]
     for name, file in (
         ("pairs.test_target", recipe.split.test_file),
         ("pairs.validation_target", recipe.pairs.validation_file),
@@ -287,7 +290,8 @@ def _refuse_unused(recipe: Recipe) -> None:
     if unused:
         raise UsageError(
             f"{', '.join(unused)} is set.",
-            "A translator has no such part, or the file that goes with it is not given.",
+            "A translator has no such part, pairs have no such columns, or the file that goes with "
+            "it is not given.",
             "Leave it out.",
         )
 

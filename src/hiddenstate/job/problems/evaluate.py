@@ -71,7 +71,7 @@ def evaluate_problem(
         "kind": problem.kind,
         "model": model.to_json(),
         "floors": {"guess": guess.to_json()},
-        "floors_description": f"the best guess without memory, expected {_floors(problem, lengths)}",
+        "floors_description": f"a guess without memory, by formula {_floors(problem, lengths)}",
         "verdicts": {
             "guess": {problem.metric: _verdict(problem, answers, guesses, bootstrap, seed)}
         },

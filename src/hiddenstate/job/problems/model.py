@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -40,13 +40,16 @@ class Fitted(Model):
         lengths: Sequence[int] | None = None,
         bootstrap: int = 1000,
         seed: int = 0,
+        shuffle: bool = False,
         observer: Remark = silent,
-        **_: Any,
+        **reading: Any,
     ) -> dict[str, Any]:
         """Score the model at lengths: those given, those of a source, or those of the fit.
 
         source: the problem with other lengths, as problem:parity:length=100-400
+        Raises UsageError for another problem, and for what only files have.
         """
+        _refuse_reading({**reading, "shuffle": shuffle or None})
         problem = self._asked(source)
         if lengths is None and source is not None and problem.length != self.problem.length:
             lengths = sorted(set(problem.length))
@@ -58,10 +61,13 @@ class Fitted(Model):
             self.runtime, self.problem, chosen, count=count, bootstrap=bootstrap, seed=seed
         )
 
-    def predict(self, source: str | None = None, *, cases: int = 20, **_: Any) -> polars.DataFrame:
+    def predict(
+        self, source: str | None = None, *, cases: int = 20, **reading: Any
+    ) -> polars.DataFrame:
         """Answer some sequences of the source's greatest length; a row for each answer."""
         import polars
 
+        _refuse_reading({**reading, "observer": None, "every_step": None})
         problem = self._asked(source)
         drawn = test_cases(self.problem, problem.length.high, cases)
         told = predictions(self.runtime, self.problem, drawn)
@@ -89,3 +95,14 @@ class Fitted(Model):
                 "Name the same problem, or fit a model to this one.",
             )
         return problem
+
+
+def _refuse_reading(options: Mapping[str, Any]) -> None:
+    """Raise UsageError where an option of files is given."""
+    given = [name for name, value in options.items() if value is not None and value is not False]
+    if given:
+        raise UsageError(
+            f"{', '.join(given)} was set for a problem with a known answer.",
+            "Its sequences are drawn and not read; `hiddenstate compare` measures their order.",
+            "Leave it out.",
+        )

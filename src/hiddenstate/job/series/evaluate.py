@@ -79,6 +79,8 @@ def evaluate_forecasts(
         for name, scaler, square, size in zip(task.targets, scalers, squares, sizes, strict=True)
     }
     scores["origins"] = len(origins.rows)
+    # What the scores "by length" go by.
+    scores["by"] = "steps ahead"
     return result(
         runtime.fingerprint,
         scores["model"]["cases"],

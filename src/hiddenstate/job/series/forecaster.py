@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hiddenstate.artifact import TransformerSpec
+from hiddenstate.artifact import ModelSpec, TransformerSpec
 from hiddenstate.job.series.lanes import Lanes
 from hiddenstate.job.series.recursion import Recursion
 from hiddenstate.job.series.task import ForecastTask
@@ -36,7 +36,7 @@ class Forecaster:
         """Take a model, the channels that it reads, and what it was fitted to and beside."""
         self.runtime, self.schema, self.task = runtime, schema, task
         self._base = task.base_of(floors)
-        self._windowed = any(isinstance(each, TransformerSpec) for each in runtime.spec.layers)
+        self._windowed = reads_windows(runtime.spec)
 
     def after(self, lanes: Lanes, rows: Longs) -> Iterator[tuple[slice, Forecast]]:
         """Yield the forecasts after rows [M], rising: which of them, and [n, H, S]."""
@@ -89,6 +89,11 @@ class Forecaster:
             middle = int(np.argmin(np.abs(np.array(spec.levels) - 0.5)))
             return Forecast(quantiles[..., middle], quantiles)
         return Forecast(lanes.merged(decoded.reshape(shape)) + base)
+
+
+def reads_windows(spec: ModelSpec) -> bool:
+    """Return whether a model looks at the last 2 * context steps and not at a whole series."""
+    return any(isinstance(each, TransformerSpec) for each in spec.layers)
 
 
 def _between(lanes: Lanes, start: int, end: int) -> tuple[Array, Array]:

@@ -17,6 +17,7 @@ from hiddenstate.job.card import About, layers_in_words
 from hiddenstate.job.prepared import Json, Prepared, sequence_model
 from hiddenstate.job.series.evaluate import evaluate_forecasts
 from hiddenstate.job.series.feed import WindowFeed
+from hiddenstate.job.series.forecaster import reads_windows
 from hiddenstate.job.series.lanes import Lanes
 from hiddenstate.job.series.task import FORECAST, ForecastTask
 from hiddenstate.models import SequenceModel
@@ -68,7 +69,9 @@ class PreparedSeries(Prepared):
         if warm:
             return WindowFeed(self.lanes, base, span, steps, 2 * context, context, warm=context)
         stride = max(1, context // recipe.series.overlap)
-        return WindowFeed(self.lanes, base, span, steps, context, stride)
+        # A transformer has to know the places that it will be asked about.
+        length = 2 * context if reads_windows(self.spec) else context
+        return WindowFeed(self.lanes, base, span, steps, length, stride)
 
     def feeds(self, recipe: Recipe) -> tuple[Feed, Feed | None]:
         """Return windows of the training part, and of the validation part."""

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 OPTIONS = ("encoding", "documents", "text_column")
 SHOWN_NEXT = 5
+# A long prompt is read in parts of so many symbols.
+READ_STEPS = 4096
 
 
 class Symbol(NamedTuple):
@@ -111,9 +113,9 @@ class Fitted(Model):
         rows = []
         for number, document in enumerate(texts.documents, 1):
             codes = np.concatenate(([self._boundary], self.symbols.encode(document)))
-            (log_p,), _ = self._run(codes[None], None)
-            for rank, code in enumerate(np.argsort(-log_p[-1], kind="stable")[:SHOWN_NEXT], 1):
-                p = float(np.exp(log_p[-1, code]))
+            log_p, _ = self._take(codes[None])
+            for rank, code in enumerate(np.argsort(-log_p[0], kind="stable")[:SHOWN_NEXT], 1):
+                p = float(np.exp(log_p[0, code]))
                 rows.append((number, rank, self.symbols.shown(int(code)), p))
         names = ["document", "rank", "next_symbol", "probability"]
         return polars.DataFrame(rows, schema=names, orient="row")
@@ -167,7 +169,7 @@ class Fitted(Model):
         ends = bool(self._reading["ends"])
         state = None
         if len(read) > 1:
-            _, state = self._run(np.array([read[:-1]]), None)
+            _, state = self._take(np.array([read[:-1]]))
         first = np.array(read[-1:])
         if beam is not None:
             stepper = _Stepper(self, None if ends else length)
@@ -208,12 +210,16 @@ class Fitted(Model):
     def _encode(self, texts: Texts) -> TextCodes:
         return TextCodes.of(texts.documents, self.symbols, ends=texts.ends)
 
-    def _run(self, codes: NDArray[Any], state: Any) -> tuple[tuple[NDArray[np.float64], ...], Any]:
-        """Read codes [R, T]; return each row's log probabilities [T, V] after every code."""
-        numbers = np.zeros((*codes.shape, 0), dtype=np.float32)
-        outputs, state = self.runtime.run(codes[..., None], numbers, None, state)
-        (log_p,) = self.runtime.decode(outputs[:1])
-        return tuple(log_p), state
+    def _take(self, codes: NDArray[Any], state: Any = None) -> tuple[NDArray[np.float64], Any]:
+        """Read codes [R, T]; return the log probabilities [R, V] of what comes next, and state."""
+        last = np.zeros((0, 0))
+        for start in range(0, codes.shape[1], READ_STEPS):
+            part = codes[:, start : start + READ_STEPS, None]
+            outputs, state = self.runtime.run(
+                part, np.zeros((*part.shape[:2], 0), dtype=np.float32), None, state
+            )
+            (last,) = self.runtime.decode((outputs[0][:, -1],))
+        return last, state
 
     def _scored(self, number: int, document: str, ends: bool) -> Iterator[Symbol]:
         text = TextCodes.of([document], self.symbols, ends=ends)
@@ -258,8 +264,7 @@ class _Stepper:
 
     def step(self, codes: NDArray[np.int64], state: Any) -> tuple[NDArray[np.float64], Any]:
         """Read one code of each sequence [R]; return log p of the next [R, V], and the state."""
-        rows, state = self._model._run(codes[:, None], state)
-        log_p = np.stack([row[-1] for row in rows])
+        log_p, state = self._model._take(codes[:, None], state)
         if self._free_end is not None:
             end = self._model._boundary
             log_p[:, end] = 0.0 if self._steps >= self._free_end else -np.inf

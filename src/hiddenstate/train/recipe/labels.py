@@ -42,11 +42,12 @@ class Labels(Section):
     """What one step of a text is; words where texts have four or more in the middle, characters
     else, when not given."""
     spelling: bool = True
-    """Words are also read by their beginning, ending and capitals."""
+    """Words are also read by their beginning, ending and capitals, characters by their kind."""
     pairs: bool = True
-    """Words are also read together with the word before them."""
+    """Words and characters are also read together with the one before them."""
     lowercase: bool = False
-    """Read characters, bytes and bpe in small letters; words always are."""
+    """Read bytes, bpe and characters without pairs in small letters; else words and characters
+    are, and capitals stand beside them."""
     least_count: Annotated[int, Field(ge=1)] = 1
     """Words or characters seen less often in training are unknown."""
     most_symbols: Annotated[int, Field(ge=1)] = 50_000

@@ -41,7 +41,7 @@ DEFAULTS: dict[str, Any] = {
     "model.hidden_size": 512,
     "model.embedding_size": 64,
     "model.init": "orthogonal",
-    "train.finish_epochs": 1,
+    "train.finish_epochs": 2,
     "train.learning_rate": 4e-3,
     "train.dropout": 0.2,
     "train.input_dropout": 0.0,
