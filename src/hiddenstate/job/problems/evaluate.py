@@ -137,4 +137,5 @@ def _verdict(problem: Problem, model: Marks, guess: Marks, bootstrap: int, seed:
         cases,
         ("better" if better else "worse") if sided else "tie",
         "guess",
+        UNITS[0],
     ).to_json()
