@@ -52,6 +52,19 @@ def flatten_digits(data: Path, made: Path) -> None:
             np.savez(made / f"digits_{part}.npz", x=x, y=digits[f"y_{part}"])
 
 
+REMARKS = """
+## What to make of it
+
+- **names**: which language a name is from stands in its letters, a few at a time, and a character
+  n-gram for each language is a strong floor. Some names are in several languages; each name was
+  kept once, with the language that has it most often, so the rare language of such names loses
+  them, and no model is right about all. The recipe (weight decay, 15 epochs) was chosen by the loss
+  on the validation part.
+- **TREC**: words from scratch, no vectors from elsewhere. Reading words also by beginning, ending
+  and capitals, pairs of words, and the mean over the steps in place of their maximum each raised
+  the accuracy on held-back parts of the training file, by which they were chosen.
+"""
+
 VOWELS = "{data}/japanese_vowels/JapaneseVowels"
 LINES = "--format lines --encoding latin-1 --set 'labels.separator=\" \"' --set labels.label_ends=:"
 EXPERIMENTS = (
@@ -63,8 +76,8 @@ EXPERIMENTS = (
     ),
     Experiment(
         "names, each once",
-        "{data}/names --exclude PROVENANCE --set labels.drop_duplicates=true --batch-size 64 "
-        "--epochs 12 --dropout 0.3",
+        "{data}/names --exclude PROVENANCE --set labels.drop_duplicates=true --epochs 15 "
+        "--set train.weight_decay=0.1",
         seeds=3,
     ),
     Experiment(
@@ -186,7 +199,7 @@ def document(results: dict[str, Any]) -> str:
             "",
             "    hiddenstate fit " + " ".join(experiment.arguments.split()),
         ]
-    return "\n".join([*lines, *said, ""])
+    return "\n".join([*lines, *said, REMARKS])
 
 
 def main() -> None:

@@ -21,7 +21,7 @@ from hiddenstate.artifact import (
 )
 from hiddenstate.cells import build
 from hiddenstate.models import Batch, SequenceModel
-from hiddenstate.models.heads import LOSSES
+from hiddenstate.models.heads import LOSS_OF
 from hiddenstate.nn import POOLS
 from hiddenstate.runtime import Model
 from hiddenstate.schema import Channels, InputSpec, Symbols
@@ -160,7 +160,7 @@ def test_streamed_is_chunked_is_whole(spec: ModelSpec) -> None:
 @pytest.mark.parametrize("pool", [None, "last"])
 def test_every_output_has_a_loss_that_masks(output: Output, pool: str | None) -> None:
     """What stands where the mask is false changes neither the loss nor a gradient."""
-    assert set(LOSSES) == set(OUTPUTS)
+    assert set(LOSS_OF) == set(OUTPUTS)
     spec = spec_of(CHANNELS, (head(output, pool),), recurrent(2))
     model, _ = model_of(spec)
     codes, numbers = inputs_of(spec)

@@ -220,7 +220,7 @@ class ModelSpec:
             spec = ModelSpec(
                 schema=input_spec_from_json(value["schema"]),
                 embeddings=tuple(int(size) for size in value["embeddings"]),
-                layers=tuple(_layer_from_json(layer) for layer in value["layers"]),
+                layers=tuple(layer_from_json(layer) for layer in value["layers"]),
                 heads=tuple(HeadSpec.from_json(head) for head in value["heads"]),
                 residual=bool(value["residual"]),
                 layer_norm=bool(value["layer_norm"]),
@@ -243,5 +243,6 @@ class ModelSpec:
         return spec
 
 
-def _layer_from_json(value: Mapping[str, Any]) -> AnyLayerSpec:
+def layer_from_json(value: Mapping[str, Any]) -> AnyLayerSpec:
+    """Rebuild a layer; raises KeyError, TypeError or ValueError for anything else."""
     return (TransformerSpec if "transformer" in value else LayerSpec).from_json(value)

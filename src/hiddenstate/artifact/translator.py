@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from hiddenstate.artifact.spec import AnyLayerSpec, LayerSpec
+from hiddenstate.artifact.spec import AnyLayerSpec, LayerSpec, layer_from_json
 from hiddenstate.artifact.transformer import TransformerSpec
 from hiddenstate.cells import Cell
 from hiddenstate.cells import from_json as cell_from_json
@@ -209,8 +209,8 @@ class TranslatorSpec:
                 Symbols.from_json(value["source"], "source"),
                 Symbols.from_json(value["target"], "target"),
                 (source, target),
-                tuple(_layer(layer) for layer in value["encoder"]),
-                tuple(_layer(layer) for layer in value["decoder"]),
+                tuple(layer_from_json(layer) for layer in value["encoder"]),
+                tuple(layer_from_json(layer) for layer in value["decoder"]),
                 value["context"],
                 bool(value["reverse_source"]),
                 bool(value["input_feeding"]),
@@ -223,10 +223,6 @@ class TranslatorSpec:
                 "It must hold source, target, encoder and decoder, and they must fit.",
                 "Restore spec.json from a copy, or fit the model again.",
             ) from None
-
-
-def _layer(value: Mapping[str, Any]) -> AnyLayerSpec:
-    return (TransformerSpec if "transformer" in value else LayerSpec).from_json(value)
 
 
 def _input_size(layer: AnyLayerSpec) -> int:

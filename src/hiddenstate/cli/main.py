@@ -23,6 +23,12 @@ from hiddenstate.cli import (
 )
 from hiddenstate.errors import HiddenstateError
 
+# What is needed for training and reading, and what some tasks need beside.
+EXTRAS = {
+    "train": ("torch", "polars", "pydantic", "tomli_w"),
+    "train,tasks": ("optuna", "plotly", "sacrebleu", "scipy", "tokenizers"),
+}
+
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
@@ -81,12 +87,13 @@ def main() -> None:
         )
         sys.exit(1)
     except ModuleNotFoundError as problem:
-        if problem.name not in ("torch", "polars", "pydantic", "tomli_w"):
+        extra = next((e for e, names in EXTRAS.items() if problem.name in names), None)
+        if extra is None:
             raise
         typer.echo(
             f"Error: {problem.name} is not installed.\n"
-            "This command trains models or reads files, which needs hiddenstate's [train] extra.\n"
-            "Install it: pip install 'hiddenstate[train]'",
+            f"This command needs hiddenstate's [{extra}] extra.\n"
+            f"Install it: pip install 'hiddenstate[{extra}]'",
             err=True,
         )
         sys.exit(1)

@@ -52,6 +52,9 @@ def fit(
     way and keeps the best model so far. Under torchrun the processes train one model together.
     Raises HiddenstateError with what was wrong, what was expected and what to do.
     """
+    if isinstance(source, str | Path) and str(source).startswith("problem:"):
+        # A problem with a known answer is its own source: there is no file to read.
+        settings = {"tasks": [str(source)], **settings}
     chosen = read_recipe(recipe, settings)
     family = family_of(chosen.tasks)
     folder = None if out is None else RunFolder(Path(out))

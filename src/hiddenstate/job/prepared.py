@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -86,3 +87,12 @@ def sequence_model(spec: ModelSpec, recipe: Recipe, longest_steps: int) -> Seque
         recipe.model.init or ("orthogonal" if recipe.model.cell == "elman" else "chrono"),
         longest_steps,
     )
+
+
+def called(source: Any) -> str:
+    """What a source is called in the run folder and on the model card."""
+    if isinstance(source, str | Path):
+        return str(source)
+    if isinstance(source, list | tuple):
+        return ", ".join(map(str, source))
+    return f"a {type(source).__module__.partition('.')[0]} {type(source).__name__}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -10,16 +9,17 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from hiddenstate.artifact import HeadSpec, Output
-from hiddenstate.nn import losses
+from hiddenstate.nn.losses import LOSSES
 from hiddenstate.nn.pool import Pool
 
-LOSSES: dict[Output, Callable[..., Tensor]] = {
-    "classes": losses.cross_entropy,
-    "number": losses.l1,
-    "numbers": losses.squared,
-    "bernoulli": losses.bernoulli,
-    "quantiles": losses.pinball,
-    "gaussian": losses.gaussian,
+# By the kind of output, the name of its loss in `nn.LOSSES`.
+LOSS_OF: dict[Output, str] = {
+    "classes": "cross_entropy",
+    "number": "l1",
+    "numbers": "squared",
+    "bernoulli": "bernoulli",
+    "quantiles": "pinball",
+    "gaussian": "gaussian",
 }
 
 
@@ -59,14 +59,15 @@ class OutputHead(nn.Module):
     ) -> Tensor:
         """Return the summed loss of o [..., V] against the target under the mask, a scalar."""
         kind, options = self.spec.output, dict[str, Any](reduction="sum")
+        predictions: tuple[Tensor, ...] = (output,)
         if kind == "classes":
             options["label_smoothing"] = label_smoothing
         elif kind == "number":
-            output = output.squeeze(-1)
+            predictions = (output.squeeze(-1),)
         elif kind == "quantiles":
-            output = output.reshape(*output.shape[:-1], self.spec.size, len(self.spec.levels))
+            levels = len(self.spec.levels)
+            predictions = (output.reshape(*output.shape[:-1], self.spec.size, levels),)
             options["levels"] = self.spec.levels
         elif kind == "gaussian":
-            mean, log_scale = output.chunk(2, dim=-1)
-            return losses.gaussian(mean, log_scale, target, mask, **options)
-        return LOSSES[kind](output, target, mask, **options)
+            predictions = output.chunk(2, dim=-1)
+        return LOSSES[LOSS_OF[kind]](*predictions, target, mask, **options)

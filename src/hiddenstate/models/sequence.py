@@ -60,7 +60,7 @@ class SequenceModel(Trainable):
             longest_lag_steps=longest_lag_steps,
         )
         self.stack = Stack(
-            [_layer(layer, one_way, noise.dropout) for layer in spec.layers],
+            [layer_of(layer, one_way, noise.dropout) for layer in spec.layers],
             dropout=noise.dropout,
             input_dropout=noise.input_dropout,
             output_dropout=noise.dropout,
@@ -147,7 +147,8 @@ class SequenceModel(Trainable):
         return tuple(torch.cat(pair, dim=1) for pair in zip(first, rest)), state
 
 
-def _layer(spec: AnyLayerSpec, one_way: Callable[..., Recurrent], dropout: float) -> Layer:
+def layer_of(spec: AnyLayerSpec, one_way: Callable[..., Recurrent], dropout: float) -> Layer:
+    """Return the torch layer of a specification; `one_way` builds a Recurrent of a cell."""
     if isinstance(spec, TransformerSpec):
         return Transformer(spec, dropout=dropout)
     cell = from_json(spec.cell)

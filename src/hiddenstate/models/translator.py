@@ -14,7 +14,7 @@ from torch.nn import functional
 from hiddenstate.artifact.translator import TranslatorSpec
 from hiddenstate.cells.cell import Scheme
 from hiddenstate.models.batch import Losses, Trainable
-from hiddenstate.models.sequence import Regularisation, _layer
+from hiddenstate.models.sequence import Regularisation, layer_of
 from hiddenstate.nn import Dropout, Recurrent, Stack
 from hiddenstate.nn.attention import Attention, Source
 from hiddenstate.nn.lengths import Ragged
@@ -91,7 +91,7 @@ class Translator(Trainable):
         one_way = partial(Recurrent, dropconnect=noise.dropconnect, kernel=kernel, init=init)
         self.encoder, self.decoder = (
             Stack(
-                [_layer(layer, one_way, noise.dropout) for layer in layers],
+                [layer_of(layer, one_way, noise.dropout) for layer in layers],
                 dropout=noise.dropout,
                 input_dropout=noise.input_dropout,
                 variational=noise.variational,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from hiddenstate.errors import DataError, UsageError, nearest
 from hiddenstate.job.events.evaluate import Ceiling
 from hiddenstate.job.events.prepared import PreparedLog
 from hiddenstate.job.layers import layers_of
+from hiddenstate.job.prepared import called
 from hiddenstate.schema import EventLog, Scaler, Schema
 from hiddenstate.tasks import Task
 from hiddenstate.train import Recipe
@@ -60,7 +60,7 @@ def prepare(
     heads = tuple(_head(task, training) for task in fitted)
     spec = _spec(schema, heads, recipe)
     return PreparedLog(
-        _called(source),
+        called(source),
         log,
         split,
         parts,
@@ -72,15 +72,6 @@ def prepare(
         recipe.input.model_dump(include={"encoding", "time_format"}),
         ceiling,
     )
-
-
-def _called(source: Any) -> str:
-    """What a source is called in the run folder and on the model card."""
-    if isinstance(source, str | Path):
-        return str(source)
-    if isinstance(source, list | tuple):
-        return ", ".join(map(str, source))
-    return f"a {type(source).__module__.partition('.')[0]} {type(source).__name__}"
 
 
 def _read(source: Any, recipe: Recipe, tell: Remark) -> tuple[EventLog, data.Split]:

@@ -17,6 +17,7 @@ from hiddenstate.errors import DataError, UsageError
 from hiddenstate.job.labels.encode import Encoded, Schema, cut, encode, given
 from hiddenstate.job.labels.prepared import Parts, PreparedLabels
 from hiddenstate.job.layers import layers_of
+from hiddenstate.job.prepared import called
 from hiddenstate.schema import Channels, Symbols, Tokens
 from hiddenstate.tasks.label_floors import LabelFloors
 from hiddenstate.train import Recipe
@@ -61,7 +62,7 @@ def prepare(source: Any, recipe: Recipe, observer: Remark) -> PreparedLabels:
     needless = ("part", "sequence") if training.texts is not None else ("part",)
     columns = {role: name for role, name in training.columns.items() if role not in needless}
     return PreparedLabels(
-        _called(source),
+        called(source),
         parts,
         (_samples(first, whole=not every_step), _samples(second, whole=not every_step)),
         description,
@@ -226,12 +227,3 @@ def _spec(schema: Schema, classes: tuple[str, ...], recipe: Recipe) -> ModelSpec
     return ModelSpec(
         schema, embeddings, layers, (head,), recipe.model.residual, recipe.model.layer_norm
     )
-
-
-def _called(source: Any) -> str:
-    """What a source is called in the run folder and on the model card."""
-    if isinstance(source, str | Path):
-        return str(source)
-    if isinstance(source, list | tuple):
-        return ", ".join(map(str, source))
-    return f"a {type(source).__module__.partition('.')[0]} {type(source).__name__}"

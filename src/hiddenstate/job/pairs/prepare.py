@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
@@ -26,7 +25,7 @@ from hiddenstate.job.card import About, layers_in_words
 from hiddenstate.job.layers import FEEDFORWARD
 from hiddenstate.job.pairs.evaluate import Decoding, evaluate_pairs
 from hiddenstate.job.pairs.feed import PairFeed
-from hiddenstate.job.prepared import Json, Prepared
+from hiddenstate.job.prepared import Json, Prepared, called
 from hiddenstate.models import Regularisation, Trainable
 from hiddenstate.models.sampling import own_share
 from hiddenstate.models.translator import Translator
@@ -177,7 +176,7 @@ def prepare(source: Any, recipe: Recipe, observer: Remark) -> PreparedPairs:
         for texts in (training.sources, training.targets)
     ]
     return PreparedPairs(
-        _called(source, chosen.target),
+        called(source if chosen.target is None else (source, chosen.target)),
         parts,
         split,
         spec_of(symbols[0], symbols[1], recipe),
@@ -294,10 +293,3 @@ def _refuse_unused(recipe: Recipe) -> None:
             "it is not given.",
             "Leave it out.",
         )
-
-
-def _called(source: Any, target: str | None) -> str:
-    """What a source is called in the run folder and on the model card."""
-    if isinstance(source, str | Path):
-        return str(source) if target is None else f"{source} and {target}"
-    return f"a {type(source).__module__.partition('.')[0]} {type(source).__name__}"

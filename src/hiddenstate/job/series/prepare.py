@@ -110,9 +110,9 @@ def _refuse_contradictions(recipe: Recipe) -> None:
             "What is read as the next input must be predicted: all channels, or shared ones",
         )
     elif series.output == "quantiles" and 0.5 not in series.levels:
-        wrong = f"series.levels are {series.levels}", "The level 0.5 is the forecast itself"
-    elif sorted(set(series.levels)) != series.levels:
-        wrong = f"series.levels are {series.levels}", "They rise, and none stands twice"
+        wrong = f"series.levels are {list(series.levels)}", "The level 0.5 is the forecast itself"
+    elif sorted(set(series.levels)) != list(series.levels):
+        wrong = f"series.levels are {list(series.levels)}", "They rise, and none stands twice"
     elif recipe.split.strict or recipe.split.column is not None:
         wrong = "split.strict or split.column is set", "Series are split in time or by files"
     if wrong is not None:

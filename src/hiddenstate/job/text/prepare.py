@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from hiddenstate.artifact import HeadSpec, ModelSpec, TransformerSpec
 from hiddenstate.data.text import Texts, read_texts, split_texts
 from hiddenstate.errors import DataError, UsageError
 from hiddenstate.job.layers import layers_of
+from hiddenstate.job.prepared import called
 from hiddenstate.job.text.prepared import PreparedText
 from hiddenstate.job.text.unknowns import unknowns_in_words
 from hiddenstate.schema import Symbols
@@ -50,7 +50,7 @@ def prepare(source: Any, recipe: Recipe, tell: Remark) -> PreparedText:
     both = _encode(_together(parts[0], parts[1]), symbols)
     floors = LanguageFloors.fit(train, valid, both, symbols.unit, len(symbols))
     return PreparedText(
-        _called(source),
+        called(source),
         parts,
         (train, valid, test, both),
         recipe,
@@ -167,12 +167,3 @@ def _spec(symbols: Symbols, recipe: Recipe) -> ModelSpec:
     classes = [UNKNOWN_NAME, *symbols.names]
     head = HeadSpec({"task": NAME, "classes": classes}, tied=model.tied)
     return ModelSpec(symbols, (width,), layers, (head,), model.residual, model.layer_norm)
-
-
-def _called(source: Any) -> str:
-    """What a source is called in the run folder and on the model card."""
-    if isinstance(source, str | Path):
-        return str(source)
-    if isinstance(source, list | tuple):
-        return ", ".join(map(str, source))
-    return f"a {type(source).__module__.partition('.')[0]} {type(source).__name__}"

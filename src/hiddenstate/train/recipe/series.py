@@ -27,7 +27,7 @@ class Series(Section):
     """Channels that are forecast; all when not given. The others are inputs only."""
     output: Literal["quantiles", "gaussian", "point"] = "quantiles"
     """What is forecast: quantiles, a normal distribution, or the mean alone."""
-    levels: Annotated[list[Level], Field(min_length=1)] = [0.1, 0.5, 0.9]
+    levels: Annotated[tuple[Level, ...], Field(min_length=1)] = (0.1, 0.5, 0.9)
     """Levels of the quantiles; the outermost two make the interval that is shown."""
     mode: Literal["direct", "recursive"] = "direct"
     """Forecast all steps at once, or one step that is read as the next input."""
@@ -42,8 +42,8 @@ class Series(Section):
     """Steps whose mean is taken off the inputs, so that a drift of the level is no surprise; 1 is
     the last value, 0 nothing. When not given, the shortest period."""
     periods: Annotated[list[Period], Field(max_length=3)] | None = None
-    """Steps after which the signal is expected to repeat, three at most, for the floors; a day and a week of them
-    when not given, where there are times."""
+    """Steps after which the signal is expected to repeat, three at most, for the floors; a day and
+    a week of them when not given, where there are times."""
     calendar: bool = True
     """Let the hour of the day and the day of the week be inputs, where there are times."""
     rows: list[Annotated[int, Field(ge=0)]] | None = None
