@@ -3,8 +3,8 @@
 # make check     lint, types, imports
 # make sanitize  the laws of the compiled kernels, with every memory access checked
 # make bench     measure again: simulated tickets, ten million events, the kernels against their
-#                peers, and the public logs where HIDDENSTATE_DATA names their folder; writes
-#                docs/results
+#                peers, memories on problems with known answers, and the public data sets where
+#                HIDDENSTATE_DATA names their folder; writes docs/results
 # make docs      write the pages that are made from the code
 # PIP_OPTIONS    is handed to pip, for example to name another package index
 
@@ -61,7 +61,9 @@ bench: .venv/installed-bench
 	.venv/bin/python -m benchmarks.simulator
 	.venv/bin/python -m benchmarks.large
 	.venv/bin/python -m benchmarks.kernels
-	test -z "$(HIDDENSTATE_DATA)" || .venv/bin/python -m benchmarks.next_event
+	.venv/bin/python -m benchmarks.memories
+	test -z "$(HIDDENSTATE_DATA)" || for name in next_event language translation labels series speed; \
+		do .venv/bin/python -m benchmarks.$$name || exit 1; done
 
 docs: .venv/installed-dev
 	.venv/bin/python -m docs.generate

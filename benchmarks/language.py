@@ -2,7 +2,7 @@
 
 HIDDENSTATE_DATA=... python -m benchmarks.language [NAME ...]
 
-Each fit is `hiddenstate fit` in a process of its own with two threads, on the first 90 % of the
+Each fit is `hiddenstate fit` in a process of its own with one thread, on the first 90 % of the
 text; its time is that of the whole process, reading, floors and the final score included. What is
 in docs/results/language.json is not run again. Names choose among the fits: ten, thirty.
 """
@@ -22,7 +22,7 @@ from typing import Any
 from benchmarks.recorded import record
 
 KEPT = Path("docs/results/language.json")
-THREADS = 2
+THREADS = 1
 LAGS = "1,2,5,10,20,50,100,200"
 
 

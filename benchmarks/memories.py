@@ -19,7 +19,8 @@ from typing import Any
 from benchmarks.kernels.machine import describe
 from hiddenstate.study import Comparison, compare
 from hiddenstate.study.page import number
-from hiddenstate.tasks.problems import HIGHER_IS_BETTER, parse_problem
+from hiddenstate.tasks.compare import HIGHER_IS_BETTER
+from hiddenstate.tasks.problems import parse_problem
 
 RESULTS = Path(__file__).parents[1] / "docs" / "results"
 SEEDS = 3

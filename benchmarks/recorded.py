@@ -19,16 +19,18 @@ PAGE = Path("docs/results/sequences.md")
 SECTIONS = (
     "language",
     "translation",
-    "classify",
-    "signals",
-    "frames",
-    "memories",
     "speed",
 )
+# Scripts with a page of their own.
+OTHERS = {
+    "labels": "Texts and series with a label: TREC, JapaneseVowels, names",
+    "series": "Signals: ETTh1, and the JSB chorales frame by frame",
+    "memories": "Elman, LSTM, GRU and attention on problems with known answers",
+}
 INTRODUCTION = """# Sequence tasks
 
-Recorded runs, on two cores without a GPU unless a section says otherwise; made by the scripts in
-`benchmarks/` that each section names. Floors are fitted on the training part of the same split.
+Recorded runs, on two cores without a GPU; made by the scripts in `benchmarks/` that each section
+names. Floors are fitted on the training part of the same split.
 """
 
 
@@ -64,7 +66,12 @@ def record(
 
 def page(kept: dict[str, Any]) -> str:
     """Return the whole page."""
-    parts = [INTRODUCTION]
+    others = [
+        f"- [{title}]({name}.md)"
+        for name, title in OTHERS.items()
+        if (PAGE.parent / f"{name}.md").exists()
+    ]
+    parts = [INTRODUCTION, "\n".join(["With pages of their own:", "", *others, ""])]
     for name in [*SECTIONS, *sorted(set(kept) - set(SECTIONS))]:
         if name not in kept:
             continue

@@ -20,8 +20,9 @@ def fit(
             "--task",
             "-t",
             metavar="TASK",
-            help="next_event (the default), remaining_time, time_to_next, occurs:ACTIVITY or "
-            "outcome:column=COLUMN; may be given several times.",
+            help="Of event logs next_event (the default), remaining_time, time_to_next, "
+            "occurs:ACTIVITY, outcome:column=COLUMN, several at once; or lm, classify, label, "
+            "forecast, next_frame, translate.",
         ),
     ] = None,
     recipe: Annotated[
@@ -72,12 +73,14 @@ def fit(
     kernel: s.Kernel = None,
     tensorboard: s.TensorBoard = None,
 ) -> None:
-    """Fit a model to a log of event histories and score it on the last cases.
+    """Fit a model and score it on a held-back part, beside its floors.
 
-    Columns are found by their names, or given. The score on held-back cases
-    stands beside what guessing and an n-gram reach.
+    FILE is a log of event histories, whose columns are found by their names or
+    given; with another --task a text, sequences with labels, series or pairs;
+    or problem:NAME, which is made on the spot. docs/tasks.md shows each.
 
     [bold]Example:[/bold]  hiddenstate fit tickets.csv --out runs/tickets
+    [bold]Example:[/bold]  hiddenstate fit input.txt --task lm --out runs/text
     """
     settings: dict[str, Any] = {
         "tasks": task,
