@@ -14,6 +14,7 @@ from hiddenstate.job.problems.feed import ProblemFeed
 from hiddenstate.job.problems.prepare import prepare
 from hiddenstate.schema import Plain, input_spec_from_json
 from hiddenstate.tasks.problems import PROBLEMS, parse_problem
+from hiddenstate.tasks.problems.streams import stream
 from hiddenstate.train import read_recipe
 from hiddenstate.train.recipe.problems import Problems
 
@@ -125,3 +126,34 @@ def test_processes_share_a_batch() -> None:
 def test_plain_inputs_round_trip() -> None:
     plain = Plain((3, 5), ("x", "y"))
     assert input_spec_from_json(plain.to_json()) == plain
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2**32, 2**33])
+def test_no_sequence_is_learnt_from_and_scored_on(seed: int) -> None:
+    """The streams of training, order, validation and test never coincide, whatever the seed."""
+    purposes = ("training", "order", "validation", "test")
+    draws = {
+        (purpose, number): tuple(stream(purpose, seed, number).integers(2**62, size=3).tolist())
+        for purpose in purposes
+        for number in range(40)
+    }
+    others = {tuple(stream("test", 0, n).integers(2**62, size=3).tolist()) for n in range(40)}
+    assert len(set(draws.values())) == len(draws)
+    if seed:
+        assert not others & set(draws.values())
+
+
+def test_an_epoch_of_a_problem_is_drawn_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = read_recipe(None, {"tasks": ["problem:parity"], "problems.sequences": 6, "epochs": 3})
+    feed, _ = prepare("problem:parity", recipe, lambda _: None).feeds(recipe)
+    seen = []
+    drawn = type(feed.problem).sample
+    monkeypatch.setattr(
+        type(feed.problem), "sample", lambda *given: seen.append(1) or drawn(*given)
+    )
+    for epoch in (1, 2, 3):
+        items = feed.order(recipe.train, epoch)
+        assert feed.events > 0
+        for item in items:
+            feed.batch(item)
+    assert len(seen) == 3

@@ -12,8 +12,9 @@ from hiddenstate.data import batches
 from hiddenstate.job.scores import Json, result
 from hiddenstate.runtime import Model as Runtime
 from hiddenstate.tasks import Verdict
-from hiddenstate.tasks.compare import FEWEST_CASES
-from hiddenstate.tasks.problems import HIGHER_IS_BETTER, Cases, Problem
+from hiddenstate.tasks.compare import FEWEST_CASES, HIGHER_IS_BETTER
+from hiddenstate.tasks.problems import Cases, Problem
+from hiddenstate.tasks.problems.streams import stream
 from hiddenstate.tasks.resampling import Resampling, Score, finite, interval, ratio
 from hiddenstate.tasks.scores import Bucket, Scores
 
@@ -21,14 +22,11 @@ Array = NDArray[Any]
 
 UNITS = ("sequences", "steps")
 BATCH_STEPS = 16_384
-# Apart from every seed that a fit draws its training sequences from.
-TEST = 2**32
 
 
 def test_cases(problem: Problem, length: int, count: int) -> Cases:
     """Draw the sequences of one length that every model of this problem is scored on."""
-    rng = np.random.default_rng([TEST, length])
-    return problem.sample(rng, np.full(count, length), "test")
+    return problem.sample(stream("test", 0, length), np.full(count, length), "test")
 
 
 def predictions(runtime: Runtime, problem: Problem, cases: Cases) -> Array:
@@ -69,6 +67,8 @@ def evaluate_problem(
     model, guess = (_scores(problem, lengths, each, bootstrap, seed) for each in (answers, guesses))
     task = {
         "kind": problem.kind,
+        # What the scores "by length" go by.
+        "by": problem.length_means,
         "model": model.to_json(),
         "floors": {"guess": guess.to_json()},
         "floors_description": f"a guess without memory, by formula {_floors(problem, lengths)}",

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from hiddenstate.data import Samples
 from hiddenstate.models import Batch
 from hiddenstate.tasks.problems import Cases, Part, Problem, Span
+from hiddenstate.tasks.problems.streams import stream
 from hiddenstate.train import Feed, SampleFeed
 from hiddenstate.train.recipe import Train
 from hiddenstate.train.recipe.problems import Problems
@@ -40,8 +41,9 @@ class ProblemFeed(Feed):
 
     @property
     def lengths(self) -> NDArray[np.int64]:
-        """Steps of every sequence of the last epoch [C]."""
-        return self._drawn(self.epochs).lengths
+        """Steps of every sequence [C] of the epoch that was drawn last; at first the last one's."""
+        drawn = self._drawn(self.epochs) if self._last is None else self._last[1]
+        return drawn.lengths
 
     def span(self, epoch: int) -> Span:
         """Return the lengths of an epoch, from 1."""
@@ -55,7 +57,7 @@ class ProblemFeed(Feed):
         """Return batches in random order; None for the order of the last epoch."""
         number = self.epochs if epoch is None else epoch
         count = self.settings.sequences
-        mixed = np.random.default_rng([self.seed, number, 1]).permutation(count)
+        mixed = stream("order", self.seed, number).permutation(count)
         longest = max(int(self._drawn(number).lengths.max()), 1)
         size = max(1, min(recipe.batch_size, recipe.batch_events // longest))
         return [Drawn(number, mixed[first : first + size]) for first in range(0, count, size)]
@@ -70,7 +72,7 @@ class ProblemFeed(Feed):
 
     def _drawn(self, epoch: int) -> SampleFeed:
         if self._last is None or self._last[0] != epoch:
-            rng = np.random.default_rng([self.seed, epoch if self.settings.fresh else 0])
+            rng = stream("training", self.seed, epoch if self.settings.fresh else 0)
             lengths = self.span(epoch).draw(rng, self.settings.sequences)
             self._last = epoch, SampleFeed(samples(self.problem, rng, lengths, "train"))
         return self._last[1]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -18,9 +18,8 @@ from hiddenstate.job.problems.feed import ProblemFeed, samples
 from hiddenstate.runtime import Model as Runtime
 from hiddenstate.schema import Plain
 from hiddenstate.tasks.problems import Problem, parse_problem
+from hiddenstate.tasks.problems.streams import stream
 from hiddenstate.train import Feed, Recipe, SampleFeed
-
-VALIDATION = 2**33
 
 
 @dataclass(frozen=True)
@@ -32,11 +31,22 @@ class PreparedProblem(Prepared):
     recipe: Recipe
     spec: ModelSpec
     remarks: tuple[str, ...] = ()
+    # A mean over lengths that somebody chose.
+    scores_all_lengths: ClassVar[bool] = False
 
     @property
     def longest_steps(self) -> int:
         """Steps of the longest training sequence."""
         return max(int(self.problem.steps(np.array(self.problem.length)).max()), 3)
+
+    @property
+    def longest_length(self) -> int:
+        """The greatest length of the problem."""
+        return self.problem.length.high
+
+    def steps_at(self, length: int) -> int:
+        """Return the steps of a sequence."""
+        return int(self.problem.steps(np.array([length]))[0])
 
     @property
     def test_lengths(self) -> list[int]:
@@ -56,7 +66,7 @@ class PreparedProblem(Prepared):
     def feeds(self, recipe: Recipe) -> tuple[Feed, Feed | None]:
         """Return sequences drawn in every epoch, and some that stay the same."""
         settings, seed = recipe.problems, recipe.train.seed
-        rng = np.random.default_rng([VALIDATION, seed])
+        rng = stream("validation", seed)
         lengths = self.problem.length.draw(rng, settings.validation_sequences)
         judged = SampleFeed(samples(self.problem, rng, lengths, "validation"))
         return ProblemFeed(self.problem, settings, seed, recipe.train.epochs or 1), judged
@@ -99,7 +109,7 @@ class PreparedProblem(Prepared):
             ),
             found=f"{settings.sequences:,} sequences an epoch, {drawn}, lengths {problem.length} "
             f"({problem.length_means}),",
-            split="by other seeds for validation and test",
+            split="by streams of their own for validation and test",
             limits=("The sequences are made, and stand for no data of anybody.", *figures),
         )
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from hiddenstate.tasks.problems.cases import Cases, Part
 from hiddenstate.tasks.problems.problem import (
-    HIGHER_IS_BETTER,
     Problem,
     ProblemMetric,
     Published,
@@ -13,7 +12,6 @@ from hiddenstate.tasks.problems.problem import (
 from hiddenstate.tasks.problems.registry import PREFIX, PROBLEMS, parse_problem
 
 __all__ = [
-    "HIGHER_IS_BETTER",
     "PREFIX",
     "PROBLEMS",
     "Cases",

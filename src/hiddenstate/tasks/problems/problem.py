@@ -24,7 +24,6 @@ ProblemMetric: TypeAlias = Literal["accuracy", "log_loss", "squared_error"]
 Floats = NDArray[np.float64]
 
 LONGEST = 1_000_000
-HIGHER_IS_BETTER = frozenset({"accuracy"})
 
 
 class Span(NamedTuple):

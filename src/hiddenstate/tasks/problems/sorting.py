@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from math import comb
+from math import exp, lgamma, log, log1p
 from types import MappingProxyType
 from typing import ClassVar
 
@@ -90,8 +90,15 @@ def _places(draws: int, alphabet: int) -> NDArray[np.float64]:
     below = np.zeros((draws, alphabet + 1))
     for value in range(1, alphabet):
         share = value / alphabet
+        # By logarithms: the number of choices alone is beyond a float from a thousand draws on.
         exactly = [
-            comb(draws, count) * share**count * (1 - share) ** (draws - count)
+            exp(
+                lgamma(draws + 1)
+                - lgamma(count + 1)
+                - lgamma(draws - count + 1)
+                + count * log(share)
+                + (draws - count) * log1p(-share)
+            )
             for count in range(draws + 1)
         ]
         below[:, value] = 1 - np.cumsum(exactly)[:-1]
