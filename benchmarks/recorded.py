@@ -30,7 +30,7 @@ OTHERS = {
 INTRODUCTION = """# Sequence tasks
 
 Recorded runs, on two cores without a GPU; made by the scripts in `benchmarks/` that each section
-names. Floors are fitted on the training part of the same split.
+names. Floors never see the test part.
 """
 
 

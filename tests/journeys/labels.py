@@ -50,3 +50,36 @@ def waves(cases: int = 60, seed: int = 0, *, gaps: bool = False) -> str:
         parts = [*(",".join(channel) for channel in written), ("up", "down")[case % 2]]
         lines.append(":".join(parts))
     return "\n".join(lines) + "\n"
+
+
+def machines(cases: int = 60, seed: int = 0, *, every_step: bool = False) -> str:
+    """Return series of two sensors in long form, with a number that may be below 0 (CSV).
+
+    Of a machine its drift in all, of a step the heat so far: the sum of what was loaded. One number
+    in twelve is not known.
+    """
+    rng = np.random.default_rng(seed)
+    lines = ["machine_id,time,load,noise,y"]
+    for case in range(cases):
+        steps = int(rng.integers(5, 12))
+        load = rng.normal(0, 1, steps)
+        heat = np.cumsum(load)
+        for step in range(steps):
+            number = heat[step] if every_step else heat[-1]
+            shown = f"{10 * number - 4:.4f}"
+            shown = "NaN" if (step if every_step else case) % 12 == 3 else shown
+            lines.append(f"m{case},{step},{load[step]:.4f},{rng.normal():.4f},{shown}")
+    return "\n".join(lines) + "\n"
+
+
+def prices(cases: int = 90, seed: int = 0) -> str:
+    """Return texts with a price that two of their words tell, few of them high (CSV)."""
+    rng = np.random.default_rng(seed)
+    worth = {"plain": 1.0, "fine": 4.0, "golden": 40.0}
+    lines = ["title,price"]
+    for _ in range(cases):
+        kind, count = str(rng.choice(list(worth), p=(0.5, 0.3, 0.2))), int(rng.integers(1, 4))
+        rest = rng.choice(["the", "old", "ring", "with", "a"], 4).tolist()
+        number = worth[kind] * count * float(rng.uniform(0.9, 1.1))
+        lines.append(f"{' '.join([*rest, str(count), kind])},{number:.3f}")
+    return "\n".join(lines) + "\n"

@@ -67,7 +67,7 @@ def test_a_killed_comparison_leaves_whole_rows_and_goes_on(tmp_path: Path) -> No
     assert polars.read_parquet(tmp_path / "compared" / "results.parquet").height == 8
     shown = call(COMPARE, tmp_path)
     assert "4 of 4 fits are there already" in shown.err
-    for said in ("6", "12*", "floor", "Paired t-test over seeds", "bytes kept at 12"):
+    for said in ("6", "12*", "floor: guess", "Paired t-test over seeds", "bytes kept at 12"):
         assert said in shown.out
 
 
@@ -88,10 +88,19 @@ def test_ctrl_c_keeps_what_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert not (tmp_path / "compared" / "results.parquet").exists()
 
 
+def test_text_is_compared_by_symbols_read(tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text("the cat sat on the mat, and the dog too. " * 30)
+    command = "compare text.txt --task lm --cells gru,attention --seeds 1 --budget 6000 --epochs 1"
+    done = call(f"{command} --out compared", tmp_path)
+    assert done.code == 0, done.err
+    for said in ("nats per symbol", "33-64", "floor:", "past shuffled", "Order of the past:"):
+        assert said in done.out
+
+
 def test_event_logs_are_compared_by_events_seen(tmp_path: Path) -> None:
     (tmp_path / "log.csv").write_text(logs.csv())
     command = (
-        "compare log.csv --cells gru,attention --lengths 2,4,100 --seeds 1 --budget 3000 "
+        "compare log.csv --cells gru,attention --lengths 2,4,100 --seeds 2 --budget 3000 "
         "--epochs 2 --out compared --json"
     )
     done = call(command, tmp_path)
@@ -99,7 +108,8 @@ def test_event_logs_are_compared_by_events_seen(tmp_path: Path) -> None:
     found = json.loads(done.out)
     assert {row["metric"] for row in found["scores"]} == {"accuracy"}
     assert all(0 <= row["floor"] <= 1 and row["ceiling"] is None for row in found["scores"])
-    assert {row["over"] for row in found["differences"]} == {"cases"}
+    assert {row["group"] for row in found["scores"]} == {"all", "2", "3-4"}
+    assert {row["pairs"] for row in found["differences"]} == {2}
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,8 @@ def guide(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     (made / "new_reviews.csv").write_text("text\ngood one 3\nbad one 4\n")
     tagged = [f"a X\n{'b' if n % 2 else 'c'} Y\nw{n} Z\n\n" for n in range(40)]
     (made / "tagged.conll").write_text("".join(tagged))
+    rows = [f"m{n // 8},{n % 8},{n % 5},{n % 3},{n % 8 + n % 5}\n" for n in range(240)]
+    (made / "machines.csv").write_text("series,time,load,heat,wear\n" + "".join(rows))
     start = datetime(2024, 1, 1, tzinfo=UTC)
     hours = (start + timedelta(hours=n) for n in range(400))
     values = [f"{hour:%Y-%m-%d %H:%M:%S},{hour.hour * 1.5},{hour.day}\n" for hour in hours]

@@ -8,6 +8,7 @@ from tests.journeys.wrong import QUICK, Wrong
 REVIEWS = labels.reviews(20)
 TAGGED = labels.tagged(20)
 WAVES = labels.waves(20)
+MACHINES = labels.machines(20)
 
 
 def _fit(file: str, flags: str = "", task: str = "classify") -> str:
@@ -86,6 +87,43 @@ LABELS = (
     ),
     Wrong(
         "too few sequences", _fit("a.csv"), ("sequences",), {"a.csv": "text,label\na,x\nb,y\nc,x\n"}
+    ),
+    Wrong(
+        "text in the place of numbers",
+        _fit("a.csv", task="regress"),
+        ("'good'", "row 2", "labels.label", "--task classify"),
+        {"a.csv": REVIEWS},
+    ),
+    Wrong(
+        "numbers without end",
+        _fit("a.csv", "--set labels.sequence=machine_id", task="regress_steps"),
+        ("'inf'", "finite"),
+        {"a.csv": MACHINES.replace(",NaN", ",inf", 1)},
+    ),
+    Wrong(
+        "numbers that are all the same",
+        _fit("a.csv", "--set labels.label=same --set labels.sequence=machine_id", task="regress"),
+        ("two different numbers", "all 7"),
+        {"a.csv": MACHINES.replace("\n", ",7\n").replace(",y,7", ",y,same", 1)},
+    ),
+    Wrong(
+        "no number at all",
+        _fit("a.csv", task="regress"),
+        ("0 numbers",),
+        {"a.csv": REVIEWS.replace(",good\n", ",NaN\n").replace(",bad\n", ",?\n")},
+    ),
+    Wrong(
+        "a number of each step taken for one of the sequence",
+        _fit("a.csv", "--set labels.sequence=machine_id", task="regress"),
+        ("more than one label", "regress_steps"),
+        {"a.csv": labels.machines(20, every_step=True)},
+    ),
+    Wrong(
+        "an output of numbers that is not there",
+        _fit("a.csv", "--set labels.output=mean", task="regress"),
+        ("labels.output", "gaussian"),
+        {"a.csv": REVIEWS},
+        code=2,
     ),
     Wrong(
         "a strict split of labelled sequences",

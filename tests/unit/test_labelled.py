@@ -13,6 +13,7 @@ import polars as pl
 import pytest
 
 from hiddenstate.data.labelled import Labelled
+from hiddenstate.data.labelled_numbers import numbers
 from hiddenstate.data.labelled_split import split_labelled
 from hiddenstate.data.read_labelled import read_labelled
 from hiddenstate.errors import HiddenstateError
@@ -315,3 +316,46 @@ def test_a_split_keeps_equal_inputs_together_and_labels_in_proportion() -> None:
     test = split_labelled(found, validation=0.1, test=0.3).test
     share = np.bincount(found.labels.codes[test]) / np.bincount(found.labels.codes)
     assert np.allclose(share, 0.3, atol=0.02)
+
+
+def test_numbers_are_read_from_every_source_and_a_missing_one_is_none(tmp_path: Path) -> None:
+    values = [1.5, -2.0, float("nan")]
+    shown = ["1.5", "-2", "NaN"]
+    rows = [f"{c},{t},{t * 1.5},{x}" for c, x in enumerate(shown) for t in range(2)]
+    series = "\n".join([f"{t},{t + 1}:{x}" for t, x in enumerate(shown)])
+    sources: list[Any] = [
+        write(tmp_path, "a.csv", "text,y\n" + "\n".join(f"word,{x}" for x in shown)),
+        write(tmp_path, "a.txt", "\n".join(f"{x}\tword" for x in shown)),
+        write(tmp_path, "long.csv", "\n".join(["id,t,a,y", *rows])),
+        write(tmp_path, "a.ts", f"@targetLabel true\n@data\n{series}\n"),
+        write(tmp_path, "a.npz", npz(x=np.zeros((3, 2, 1)), y=np.array(values))),
+        pl.DataFrame({"text": ["a", "b", "c"], "y": values}),
+        pandas.DataFrame({"text": ["a", "b", "c"], "y": values}),
+    ]
+    for source in sources:
+        found, report = read_labelled(source, numeric=True)
+        np.testing.assert_array_equal(numbers(found), values)
+        told = report.repair("no_label")
+        assert told is not None
+        assert told.count == 1, source
+
+
+def test_numbers_of_steps_and_what_is_none(tmp_path: Path) -> None:
+    lines = ["id,t,a,y", "m,2,0.5,", "m,1,0.5,1e3", "n,1,2,NA", "n,2,3,?"]
+    path = write(tmp_path, "a.csv", "\n".join(lines))
+    found, _ = read_labelled(path, every_step=True, numeric=True)
+    np.testing.assert_array_equal(numbers(found), [1000.0, np.nan, np.nan, np.nan])
+    for word in ("hot", "inf", "1_000", "3,5"):
+        path = write(tmp_path, "b.csv", "\n".join([*lines, f'n,3,4,"{word}"']))
+        with pytest.raises(HiddenstateError, match=f"1 of 5 labels .*'{word}'"):
+            read_labelled(path, every_step=True, numeric=True)
+        assert read_labelled(path, every_step=True, numeric=True, answers=False)[0].cases == 2
+
+
+def test_numbers_are_shared_out_in_exact_shares() -> None:
+    texts = [f"text {place}" for place in range(100)]
+    frame = pl.DataFrame({"text": texts, "y": np.arange(100) / 3})
+    found, _ = read_labelled(frame, numeric=True)
+    split = split_labelled(found, numeric=True)
+    assert [len(split.train), len(split.validation), len(split.test)] == [70, 10, 20]
+    assert "proportion" not in split.description

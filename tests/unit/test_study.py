@@ -9,13 +9,17 @@ from typing import Any
 import numpy as np
 import polars
 import pytest
+import torch
 
 from hiddenstate.artifact import Artifact
-from hiddenstate.errors import UsageError
-from hiddenstate.job.problems.evaluate import test_cases as cases_of_test
+from hiddenstate.errors import TrainingError, UsageError
+from hiddenstate.job.families import family_of
+from hiddenstate.models import Losses, Trainable
 from hiddenstate.runtime import Model as Runtime
+from hiddenstate.runtime.translator import Translator
 from hiddenstate.study import Comparison, compare
-from hiddenstate.study.measure import _order_control
+from hiddenstate.study.measure import headline
+from hiddenstate.study.order import order_control
 from hiddenstate.study.page import page
 from hiddenstate.study.plan import CELLS, Fit, Plan, planned
 from hiddenstate.study.runs import rows_file
@@ -30,7 +34,10 @@ from hiddenstate.study.sizes import (
     uneven,
 )
 from hiddenstate.study.statistics import _holm, costs, differences, scores
-from hiddenstate.tasks.problems import Cases, Problem, parse_problem
+from hiddenstate.train import read_recipe
+from tests.journeys import labels
+from tests.journeys.test_translate import PAIRS
+from tests.journeys.wrong_series import roll, signal
 from tests.unit.test_problem_job import TINY
 
 SMALL = {name: value for name, value in TINY.items() if name not in ("threads", "hidden_size")}
@@ -63,7 +70,7 @@ def test_no_other_size_comes_nearer_to_the_budget(equal: str) -> None:
             if hidden < 1:
                 continue
             recipe = plan.recipe(cell, **{"model.hidden_size": hidden})
-            other = size_of(prepared.spec, recipe, steps)
+            other = size_of(prepared.resized(recipe), hidden, steps)
             assert abs(cost(other) - 4000) >= abs(cost(size) - 4000)
 
 
@@ -102,21 +109,45 @@ def test_what_is_kept_for_a_live_sequence_is_what_the_runtime_keeps(cell: str) -
     plan = a_plan()
     prepared = prepared_once(plan)
     recipe = plan.recipe(cell, **{"model.hidden_size": 8, "model.layers": 2})
-    prepared = type(prepared)(
-        **{**vars(prepared), "spec": replace(prepared.spec, layers=layers(recipe, prepared))}
-    )
+    spec = prepared.resized(recipe)
+    prepared = replace(prepared, spec=spec)
     weights = {k: v.detach().numpy() for k, v in prepared.build(recipe).state_dict().items()}
-    runtime = Runtime(Artifact(prepared.spec, weights, {}, {}, {}))
+    runtime = Runtime(Artifact(spec, weights, {}, {}, {}))
     _, state = runtime.run(np.zeros((1, 9, 1), np.int64), np.zeros((1, 9, 0), np.float32))
     kept = sum(array.nbytes for layer in state for array in flat(layer))
-    assert state_bytes(prepared.spec.layers, 9) == kept
-    assert path_steps(prepared.spec.layers, 9) == (2 if cell == "attention" else 10)
+    assert state_bytes(spec, 9) == kept
+    assert path_steps(spec, 9) == (2 if cell == "attention" else 10)
 
 
-def layers(recipe: Any, prepared: Any) -> Any:
-    from hiddenstate.job.layers import layers_of
+TRANSLATORS = [
+    {"model.cell": "lstm", "pairs.context": "first_state", "model.bidirectional": False},
+    {"model.cell": "gru", "pairs.context": "every_step", "model.layers": 2},
+    {"model.cell": "gru", "pairs.context": "additive", "pairs.coverage": True},
+    {"model.cell": "elman", "pairs.context": "dot", "pairs.input_feeding": True},
+    {"model.cell": "lstm", "pairs.context": "general", "model.tied": False},
+    {"model.cell": "attention"},
+]
 
-    return layers_of(recipe, prepared.spec.input_size)
+
+@pytest.mark.parametrize("options", TRANSLATORS, ids=lambda o: o.get("pairs.context", "cross"))
+def test_a_translator_is_counted_and_kept_as_it_is_built(
+    options: dict[str, Any], tmp_path: Path
+) -> None:
+    (tmp_path / "pairs.tsv").write_text(PAIRS)
+    settings = {"tasks": ["translate"], "pairs.unit": "words", "model.embedding_size": 6}
+    plan = a_plan(source=str(tmp_path / "pairs.tsv"), settings=settings, lengths=None)
+    prepared = prepared_once(plan)
+    recipe = read_recipe(None, {**settings, "model.hidden_size": 8, **options})
+    prepared = replace(prepared, spec=prepared.resized(recipe))
+    weights = {k: v.detach().numpy() for k, v in prepared.build(recipe).state_dict().items()}
+    assert parameters_of(prepared.spec) == sum(value.size for value in weights.values())
+    runtime = Translator(Artifact(prepared.spec, weights, {}, {}, {}))
+    codes = np.zeros((1, 9), np.int64)
+    *_, place = runtime.run(codes, runtime.read(codes, np.array([9])))
+    known = {id(array): array for part in place for array in flat(part)}
+    assert state_bytes(prepared.spec, 9) == sum(array.nbytes for array in known.values())
+    near = prepared.spec.attends or recipe.model.cell == "attention"
+    assert (path_steps(prepared.spec, 9) < 9) == near
 
 
 def flat(state: Any) -> list[np.ndarray]:
@@ -125,38 +156,60 @@ def flat(state: Any) -> list[np.ndarray]:
         return []
     if hasattr(state, "keys") and not callable(state.keys):
         steps = int(np.max(state.steps))
-        return [state.keys[:, :steps], state.values[:, :steps], np.asarray(state.steps)]
+        own = [state.keys[:, :steps], state.values[:, :steps], np.asarray(state.steps)]
+        return own + flat(state.memory)
     if isinstance(state, np.ndarray):
         return [state]
     return [array for part in state for array in flat(part)]
 
 
-class Knows:
-    """Stands for a model that answers a problem from all that it sees."""
+class Knows(Trainable):
+    """Stands for a model that answers a problem from all that it sees; a wrong answer costs 1."""
 
-    def __init__(self, problem: Problem) -> None:
-        self.problem = problem
+    kernels = ()
 
-    def run_whole(self, codes: Any, _numbers: Any, lengths: Any) -> tuple[np.ndarray, ...]:
-        rows = [row[:steps, 0] for row, steps in zip(codes, lengths)]
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+
+    def losses(self, batch: Any, label_smoothing: float = 0.0) -> Losses:  # noqa: ARG002
+        rows = [row[:steps, 0] for row, steps in zip(batch.codes, batch.lengths.tolist())]
         answers = {
             "parity": lambda row: row.sum() % 2,
-            "even_pairs": lambda row: int(row[0] != row[-1]),
-        }[self.problem.name]
-        return (np.eye(2)[[answers(row) for row in rows]],)
-
-    def decode(self, outputs: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
-        return tuple(np.log(np.maximum(o, 1e-30)) for o in outputs)
+            "even_pairs": lambda row: row[0] != row[-1],
+        }[self.name]
+        told = torch.tensor([int(answers(row)) for row in rows])
+        wrong = (told != batch.targets[0]) & batch.masks[0]
+        return Losses(wrong.sum()[None], batch.masks[0].sum()[None])
 
 
 @pytest.mark.parametrize(("name", "kept"), [("parity", True), ("even_pairs", False)])
-def test_shuffling_the_past_costs_only_what_rests_on_order(name: str, kept: bool) -> None:
-    problem = parse_problem(f"{name}:length=12")
-    cases: Cases = cases_of_test(problem, 12, 100)
-    runtime: Any = Knows(problem)
-    in_order, shuffled = _order_control(runtime, problem, cases)
-    assert in_order == 1.0
-    assert (shuffled == 1.0) == kept
+def test_shuffling_the_past_costs_only_what_rests_on_order(
+    name: str, kept: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = a_plan(source=f"problem:{name}:length=12")
+    prepared, recipe = prepared_once(plan), plan.recipe("gru")
+    monkeypatch.setattr(type(prepared), "build", lambda *_: Knows(name))
+    in_order, shuffled = order_control(prepared, recipe, {})
+    assert in_order == 0.0
+    assert (shuffled == 0.0) == kept
+
+
+def test_a_past_of_one_step_has_no_order() -> None:
+    plan = a_plan(source="problem:parity:length=2", lengths=(2,), cells=("gru",))
+    prepared, recipe = prepared_once(plan), plan.recipe("gru")
+    weights = {k: v.numpy() for k, v in prepared.build(recipe).state_dict().items()}
+    assert np.isnan(order_control(prepared, recipe, weights)).all()
+
+
+def test_the_headline_is_the_metric_that_is_compared_and_its_best_floor() -> None:
+    def floor(**metrics: float) -> dict[str, Any]:
+        return {"metrics": {name: {"value": value} for name, value in metrics.items()}}
+
+    floors = {"ngram": floor(nats=2.0, bleu=3.0), "linear": floor(nats=1.5, bleu=2.0)}
+    for metric, best in (("nats", "linear"), ("bleu", "ngram")):
+        task = {"verdicts": {"ngram": {metric: {}, "other": {}}}, "floors": floors}
+        assert headline(task) == (metric, best)
 
 
 def some_rows(gap: float, noise: float, seeds: int = 5) -> polars.DataFrame:
@@ -168,14 +221,18 @@ def some_rows(gap: float, noise: float, seeds: int = 5) -> polars.DataFrame:
                 "cell": cell,
                 "seed": seed,
                 "length": 40,
+                "group": "40",
+                "by": "steps",
                 "beyond": False,
                 "metric": "accuracy",
                 "score": base[seed] + shift + noise * rng.normal(),
+                "low": 0.4,
+                "high": 0.6,
                 "floor": 0.5,
+                "floor_name": "guess",
                 "ceiling": 1.0,
                 "in_order": 0.5,
                 "shuffled": 0.5,
-                "marks": (shift + noise * rng.normal(size=200)).tolist(),
             }
             for seed in range(seeds)
             for cell, shift in (("lstm", gap), ("gru", 0.0))
@@ -186,15 +243,23 @@ def some_rows(gap: float, noise: float, seeds: int = 5) -> polars.DataFrame:
 def test_a_difference_larger_than_its_spread_is_found_and_no_other() -> None:
     found = differences(some_rows(0.1, 0.01), ["lstm", "gru"]).row(0, named=True)
     assert found["better"] == "lstm"
-    assert (found["over"], found["pairs"]) == ("seeds", 5)
+    assert found["pairs"] == 5
     assert found["difference"] == pytest.approx(0.1, abs=0.02)
     assert differences(some_rows(0.0, 0.05), ["lstm", "gru"])["better"].to_list() == [None]
     assert differences(some_rows(0.0, 0.0), ["lstm", "gru"])["p"].to_list() == [None]
 
 
-def test_with_one_seed_the_cases_are_paired() -> None:
+def test_all_lengths_together_are_corrected_apart() -> None:
+    single = some_rows(0.02, 0.01)
+    lengths = [single.with_columns(length=polars.lit(n, polars.Int64)) for n in (None, 40, 80, 120)]
+    found = differences(polars.concat(lengths), ["lstm", "gru"])
+    alone = differences(single, ["lstm", "gru"])["p"][0]
+    assert found["p"].to_list() == pytest.approx([alone, 3 * alone, 3 * alone, 3 * alone])
+
+
+def test_one_seed_tells_no_difference() -> None:
     found = differences(some_rows(0.1, 0.1, seeds=1), ["gru", "lstm"]).row(0, named=True)
-    assert (found["over"], found["pairs"], found["better"]) == ("cases", 200, "lstm")
+    assert (found["pairs"], found["p"], found["better"]) == (1, None, None)
 
 
 def test_less_is_better_for_errors() -> None:
@@ -227,7 +292,6 @@ def test_the_spread_is_over_the_seeds() -> None:
         ({"equal": "time"}, "--minutes"),
         ({"minutes": 1.0}, "--minutes"),
         ({"equal": "time", "minutes": 1.0, "settings": {"problems.grow": 0.5}}, "grow"),
-        ({"source": "x.txt", "settings": {"tasks": ["lm"]}}, "compared by length"),
         ({"source": "problem:partiy"}, "parity"),
         ({"budget": 3}, "narrowest"),
         ({"settings": {"train.epoch": 3}}, "epochs"),
@@ -277,7 +341,9 @@ def test_a_comparison_has_a_row_for_each_fit_and_length(
     found, out = compared
     assert found.rows.height == 2 * 2 * 2
     assert found.rows.filter(beyond=True)["length"].unique().to_list() == [12]
-    assert found.rows["floor"].unique().to_list() == [0.5]
+    # The guesser's score on the same sequences of each length.
+    assert found.rows["floor"].n_unique() == 2
+    assert found.rows["floor"].is_between(0.2, 0.8).all()
     assert polars.read_parquet(out / "results.parquet").equals(found.rows)
     kept = found.costs().rows_by_key("cell", named=True, unique=True)
     assert kept["attention"]["state_bytes"] > kept["gru"]["state_bytes"]
@@ -310,7 +376,7 @@ def test_what_is_there_is_not_made_again(
     again = compare(PARITY, out, seeds=2, budget=1500, **settings)
     assert len(made) == 1
     # The same seed gives the same scores; only the clock differs.
-    same = ["cell", "seed", "length", "score", "marks", "fingerprint"]
+    same = ["cell", "seed", "length", "score", "in_order", "shuffled", "fingerprint"]
     order = ["cell", "seed", "length"]
     assert again.rows.select(same).sort(order).equals(found.rows.select(same).sort(order))
 
@@ -345,3 +411,63 @@ def test_equal_time_ends_every_fit_by_the_clock(tmp_path: Path) -> None:
     for row in found.rows.iter_rows(named=True):
         assert row["epochs"] > SMALL["epochs"]
         assert 60 * minutes <= row["train_s"] < 60 * minutes + 5
+
+
+FAMILIES: dict[str, tuple[str, str, str, dict[str, Any]]] = {
+    "lm": ("text.txt", "the cat sat on the mat, and the dog too. " * 30, "nats", {}),
+    "classify": ("reviews.csv", labels.reviews(40), "accuracy", {}),
+    "label": ("tags.conll", labels.tagged(30), "accuracy", {"model.bidirectional": False}),
+    "forecast": (
+        "signal.csv",
+        signal(240),
+        "mse",
+        {"series.horizon": 4, "series.context": 24, "series.base": "level"},
+    ),
+    "next_frame": ("roll.csv", roll(16), "nats_per_frame", {}),
+    "translate": ("pairs.tsv", PAIRS, "bleu", {"pairs.unit": "words", "pairs.beam": 1}),
+}
+
+
+@pytest.mark.parametrize("task", FAMILIES)
+def test_every_family_is_compared_by_the_lengths_of_its_scores(task: str, tmp_path: Path) -> None:
+    name, content, metric, own = FAMILIES[task]
+    (tmp_path / name).write_text(content)
+    settings = {"tasks": [task], "train.epochs": 1, "model.embedding_size": 4, **own}
+    found = compare(
+        tmp_path / name,
+        tmp_path / "out",
+        cells=("gru", "attention"),
+        seeds=1,
+        budget=6000,
+        **settings,
+    )
+    assert not found.failed
+    assert set(found.rows["metric"]) == {metric}
+    groups = found.rows.filter(cell="gru")["group"].to_list()
+    assert groups[0] == "all"
+    assert len(groups) > 1
+    assert groups == found.rows.filter(cell="attention")["group"].to_list()
+    assert found.rows["floor"].null_count() == 0
+    assert found.rows["in_order"].is_finite().all()
+    assert (found.rows["in_order"] != found.rows["shuffled"]).all()
+    at = found.rows.filter(polars.col("length").is_not_null())
+    assert (at["infer_us_per_step"] > 0).all()
+    assert (at["path_steps"] > 0).all()
+    for cell in found.plan.cells:
+        recipe = found.plan.recipe(cell, **{"model.hidden_size": found.sizes[cell].hidden_size})
+        built = family_of([task]).prepare(tmp_path / name, recipe, lambda _: None).build(recipe)
+        count = sum(weight.numel() for weight in built.parameters())
+        assert found.sizes[cell].parameters == count
+    # Whatever reads a sequence as a whole keeps nothing from step to step.
+    assert at["state_bytes"].is_null().all() == (task == "classify")
+
+
+def test_lengths_choose_groups_and_others_are_refused(tmp_path: Path) -> None:
+    name, content, _, own = FAMILIES["translate"]
+    (tmp_path / name).write_text(content)
+    settings = {"tasks": ["translate"], "train.epochs": 1, "model.embedding_size": 4, **own}
+    fits: dict[str, Any] = {"cells": ("gru",), "seeds": 1, "budget": 6000, **settings}
+    found = compare(tmp_path / name, tmp_path / "some", lengths=(2, 50), **fits)
+    assert found.rows["group"].to_list() == ["all", "1-5"]
+    with pytest.raises(TrainingError, match="Nothing was scored at the lengths 50"):
+        compare(tmp_path / name, tmp_path / "none", lengths=(50,), **fits)

@@ -56,8 +56,9 @@ AnyLayerSpec: TypeAlias = LayerSpec | TransformerSpec
 class HeadSpec:
     """One linear head on the top layer's output, at every step or (with a pool) once a sequence.
 
-    task:   what is predicted: its name and, for classes, their names
-    scaler: turns a number into the task's unit (days); None elsewhere
+    task:   what is predicted: its name and, for classes, their names; `signed` where a number may
+            be below 0
+    scaler: turns a number into the task's unit, such as days; None elsewhere
     output: what the V outputs mean, and so which loss they are trained by:
             classes    scores of the V classes (cross entropy)
             number     one scaled number (absolute error)
@@ -89,6 +90,11 @@ class HeadSpec:
     def classes(self) -> tuple[str, ...]:
         """Names of the classes, empty for numbers."""
         return tuple(self.task["classes"])
+
+    @property
+    def signed(self) -> bool:
+        """Whether a number may be below 0; a duration never is."""
+        return bool(self.task.get("signed", False))
 
     @property
     def outputs(self) -> int:

@@ -18,8 +18,8 @@ def compare(
         str,
         typer.Argument(
             metavar="DATA_OR_TASK",
-            help="A file of event histories, or a problem with a known answer: problem:adding, "
-            "problem:parity:length=1-40.",
+            help="Data as `fit` reads it, with --task, or a problem with a known answer: "
+            "problem:adding, problem:parity:length=1-40.",
             show_default=False,
         ),
     ],
@@ -30,8 +30,14 @@ def compare(
         str, typer.Option("--cells", metavar="A,B", help="Memories to compare.")
     ] = "elman,lstm,gru,attention",
     lengths: Annotated[
-        str, typer.Option("--lengths", metavar="N,M", help="Lengths at which to score.")
-    ] = "10,50,200,800",
+        str | None,
+        typer.Option(
+            "--lengths",
+            metavar="N,M",
+            help="Lengths at which to score: 10,50,200,800 for a problem, all that data have.",
+            show_default=False,
+        ),
+    ] = None,
     seeds: Annotated[int, typer.Option("--seeds", help="Fits of each cell.")] = 5,
     equal: Annotated[
         str, typer.Option("--equal", metavar="WHAT", help="parameters, flops or time.")
@@ -90,7 +96,7 @@ def compare(
             source,
             out,
             cells=s.names(cells) or [],
-            lengths=_numbers(lengths),
+            lengths=None if lengths is None else _numbers(lengths),
             seeds=seeds,
             equal=equal,
             budget=budget,
@@ -138,7 +144,8 @@ def _show(comparison: Comparison, out: Path, *, json: bool, quiet: bool) -> None
     tables = page.tables(comparison)
     for title, rows in tables.items():
         table(title, rows[0], rows[1:])
-    RESULTS.print(page.test_in_words(differences), markup=False)
+    for said in (page.TEST, page.ORDER):
+        RESULTS.print(said, markup=False)
     for key, why in comparison.failed.items():
         note(f"{key}: {why}", quiet)
     note(f"Curves: {out / 'page.html'}; rows: {out / 'results.parquet'}", quiet)

@@ -14,9 +14,16 @@ from hiddenstate.schema.log import Floats
 
 
 def split_labelled(
-    found: Labelled, *, validation: float = 0.1, test: float = 0.2, seed: int = 0
+    found: Labelled,
+    *,
+    validation: float = 0.1,
+    test: float = 0.2,
+    seed: int = 0,
+    numeric: bool = False,
 ) -> Split:
     """Share sequences out at random, each label in the same proportion, by the seed alone.
+
+    numeric: the labels are numbers, of which there is no proportion
 
     Sequences with equal inputs are in one part: what was learnt by heart is not scored. Where a
     column says the part of each sequence it stands. Raises UsageError for shares that do not fit.
@@ -32,7 +39,8 @@ def split_labelled(
         )
     first = found.first_equal()
     heads = np.unique(first)
-    kinds = np.zeros(len(heads)) if found.every_step else found.labels.codes[heads]
+    mixed = found.every_step or numeric
+    kinds = np.zeros(len(heads)) if mixed else found.labels.codes[heads]
     share = _share_within(kinds, np.random.default_rng(seed))
     part = np.zeros(found.cases, dtype=np.int64)
     part[heads] = np.where(share < test, 2, np.where(share < test + validation, 1, 0))
@@ -45,7 +53,7 @@ def split_labelled(
             "Training, validation and test each need at least one.",
             "Give more sequences, or other shares.",
         )
-    alike = "" if found.every_step else ", each label in proportion"
+    alike = "" if mixed else ", each label in proportion"
     description = (
         f"at random (seed {seed}){alike}: {len(train)} sequences train, {len(valid)} validate, "
         f"{len(last)} test"

@@ -49,7 +49,7 @@ def from_tables(
                 "shall be labelled.",
                 "Labels for every step need a row for each token, or JSON lines with a list of "
                 "tokens and a list of labels.",
-                "Give such a file, or --task classify.",
+                "Give such a file, or --task classify (of numbers, regress).",
             )
         return _whole_texts(table, found, faults, answers=answers)
     return _long(table, columns, found, options, faults, every_step=every_step, answers=answers)
@@ -240,9 +240,9 @@ def _one_each(
         raise DataError(
             f"{len(several)} sequences have more than one label: {name!r} has {pair[0]!r} and "
             f"{pair[1]!r} in the column {found['label']!r}.",
-            "Classifying gives one label to a whole sequence.",
-            "Use --task label to label every step, or name another column with --set "
-            "labels.label=NAME.",
+            "A whole sequence has one label.",
+            "Use --task label (of numbers, regress_steps) for a label at every step, or name "
+            "another column with --set labels.label=NAME.",
         )
     return Categorical(highest, labels.labels)
 

@@ -38,8 +38,8 @@ def from_token_lines(
     if not every_step:
         raise DataError(
             f"{paths[0]} has a label on each line.",
-            "Classifying gives one label to a whole sequence.",
-            "Use --task label.",
+            "A whole sequence has one label.",
+            "Use --task label (of numbers, regress_steps).",
         )
     token, label = _number(options.token, 1, "token"), _number(options.label, -1, "label")
     found = Gathered(every_step=True)
@@ -109,7 +109,8 @@ def from_lists(
                     f"{wanted} labels were expected, one for each token."
                     if every_step
                     else "One label for the whole sequence was expected.",
-                    "Mend the line, or choose between --task label and --task classify.",
+                    "Mend the line, or choose between --task label and --task classify (of "
+                    "numbers, regress_steps and regress).",
                 )
             found.inputs += tokens
             named = answer if isinstance(answer, list) else [answer]

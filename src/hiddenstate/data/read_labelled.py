@@ -7,6 +7,7 @@ from typing import Any
 
 from hiddenstate.data.labelled import Labelled, LabelledOptions, settle_duplicates
 from hiddenstate.data.labelled_lines import class_files, from_class_files, from_lines
+from hiddenstate.data.labelled_numbers import require_numbers
 from hiddenstate.data.labelled_tables import from_tables
 from hiddenstate.data.labelled_tokens import from_lists, from_token_lines, has_lists
 from hiddenstate.data.report import DROPPING, Faults, ReadReport
@@ -31,6 +32,7 @@ def read_labelled(
     *,
     every_step: bool = False,
     answers: bool = True,
+    numeric: bool = False,
     **settings: Any,
 ) -> tuple[Labelled, ReadReport]:
     """Read sequences and labels; `settings` are fields of LabelledOptions.
@@ -47,6 +49,7 @@ def read_labelled(
 
     every_step: labels are of steps, not of whole sequences
     answers:    labels must be there, and repeated sequences are looked for
+    numeric:    labels must be numbers, where they are there
 
     Raises DataError where the source cannot be read so, UsageError for options that do not fit.
     """
@@ -60,7 +63,7 @@ def read_labelled(
         raise DataError(
             f"{paths[0]} has a label for each sequence.",
             "Labels for every step were asked for.",
-            "Use --task classify, or give a file with a label for each step.",
+            "Use --task classify (of numbers, regress), or give a file with a label for each step.",
         )
     if form == "folder":
         found = from_class_files(list(labels.items()), chosen, faults)
@@ -69,7 +72,7 @@ def read_labelled(
     elif form == "conll":
         found = from_token_lines(paths, chosen, faults, **kinds)
     elif form == "ts":
-        found = from_ts(_only(paths), chosen, faults, answers=answers)
+        found = from_ts(_only(paths), chosen, faults, answers=answers, numeric=numeric)
     elif form == "npz":
         found = from_npz(_only(paths), faults, **kinds)
     elif form == "jsonl" and has_lists(paths[0], chosen):
@@ -83,6 +86,7 @@ def read_labelled(
     rows = found.steps if every_step or found.of != "texts" else found.cases
     _refuse_bad(rows, faults, chosen)
     if answers:
+        found = require_numbers(found, faults) if numeric else found
         found = settle_duplicates(found, chosen, faults)
     details = {"format": form, "encoding": chosen.encoding}
     return found, ReadReport(

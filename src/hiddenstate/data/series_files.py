@@ -21,12 +21,20 @@ from hiddenstate.schema.log import Categorical, Floats, Int64
 MISSING = "?"
 
 
-def from_ts(path: Path, options: LabelledOptions, faults: Faults, *, answers: bool) -> Labelled:
+def from_ts(
+    path: Path,
+    options: LabelledOptions,
+    faults: Faults,
+    *,
+    answers: bool,
+    numeric: bool = False,
+) -> Labelled:
     """Read a .ts file: a line a sequence, `a1,a2,...:b1,b2,...:label` with a channel before each :.
 
     Lengths may differ between sequences, not between the channels of one; `?` and NaN are missing.
-    With times in the file (`(t,v),(t,v)`) and with targets that are numbers it is refused. The
-    format is that of Bagnall et al. 2018 (arXiv:1811.00075), as sktime and aeon write it.
+    With times in the file (`(t,v),(t,v)`) it is refused, and with targets that are numbers unless
+    `numeric` ones are asked for. The format is that of Bagnall et al. 2018 (arXiv:1811.00075), as
+    sktime and aeon write it.
     """
     frames: list[Floats] = []
     rows: list[int] = []
@@ -35,7 +43,8 @@ def from_ts(path: Path, options: LabelledOptions, faults: Faults, *, answers: bo
     channels = 0
     for row, line in _records(path, options, head):
         fields = line.split(":")
-        if "classlabel" in head and head["classlabel"].lower().startswith("true"):
+        said = [head.get(word, "").lower() for word in ("classlabel", "targetlabel")]
+        if any(each.startswith("true") for each in said):
             names.append(fields.pop().strip())
         values = [_numbers(field, path, row, place) for place, field in enumerate(fields, 1)]
         channels = channels or len(values)
@@ -55,7 +64,8 @@ def from_ts(path: Path, options: LabelledOptions, faults: Faults, *, answers: bo
             "A line for each was expected after @data.",
             "Check the file.",
         )
-    _refuse_declared(path, head, channels, answers=answers, labelled=bool(names))
+    labelled = bool(names) and (numeric or "targetlabel" not in head)
+    _refuse_declared(path, head, channels, answers=answers, labelled=labelled)
     known: dict[str, int] = {}
     codes = [
         -1 if name in ("", MISSING) else known.setdefault(name, len(known))
@@ -106,7 +116,8 @@ def from_npz(path: Path, faults: Faults, *, every_step: bool, answers: bool) -> 
                 f"{path} has labels y of shape {list(arrays['y'].shape)} for {cases} sequences "
                 f"with {steps} steps.",
                 f"One label for each {'step' if every_step else 'sequence'} was expected.",
-                "Give y the right shape, or choose between --task label and --task classify.",
+                "Give y the right shape, or choose between --task label and --task classify (of "
+                "numbers, regress_steps and regress).",
             )
         known, codes = np.unique(y, return_inverse=True)
         labels = Categorical(codes.astype(np.int32), tuple(str(name) for name in known.tolist()))
@@ -198,7 +209,7 @@ def _refuse_declared(
         raise DataError(
             f"{path} has no class labels{target}.",
             "Its head was expected to say @classLabel true, and each line to end with its label.",
-            "Give a file of labelled series.",
+            "Give a file of labelled series, or use --task regress for numbers.",
         )
 
 

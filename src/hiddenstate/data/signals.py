@@ -154,6 +154,12 @@ def by_series(signal: Signal, *, validation: float = 0.1, test: float = 0.2) -> 
         which[count - tested - validated :] = 1
         which[count - tested :] = 2
         origin = "in the order of the file"
+    if not (which == 0).any():
+        raise DataError(
+            f"{count} series, {origin}, leave none to train on.",
+            "At least one series must train; validation and test take whole series too.",
+            "Give more series, or --validation 0 and --test 0.",
+        )
     # A series in part k begins there, and every later part of it is empty.
     places = np.arange(4)[None, :] > which[:, None]
     rows = np.where(places, signal.offsets[1:, None], signal.offsets[:-1, None])

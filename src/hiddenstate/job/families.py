@@ -33,7 +33,7 @@ class Family:
 EVENTS = Family("events", ())
 FAMILIES = (
     Family("text", ("lm",)),
-    Family("labels", ("classify", "label")),
+    Family("labels", ("classify", "label", "regress", "regress_steps")),
     Family("series", ("forecast", "next_frame")),
     Family("pairs", ("translate",)),
     Family("problems", ("problem",)),

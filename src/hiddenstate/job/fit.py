@@ -22,6 +22,7 @@ from hiddenstate.models import Trainable
 from hiddenstate.train import Feed, Progress, Recipe, read_recipe
 from hiddenstate.train import fit as train
 from hiddenstate.train.devices import chosen_device
+from hiddenstate.train.processes import Processes
 from hiddenstate.train.recipe import Train
 
 ONE_THREAD_BELOW = 192
@@ -68,8 +69,9 @@ def fit(
         folder.refuse_existing(overwrite=overwrite, resume=resume)
     options = {} if ceiling is None else {"ceiling": ceiling}
     prepared: Prepared = family.prepare(source, chosen, observer, **options)
-    with processes() as team:
-        model = _build(prepared, chosen)
+    device = chosen_device(chosen.train)
+    with processes(device) as team:
+        model = _build(prepared, chosen, device)
         if folder is not None and team.leads:
             folder.begin(chosen.to_toml(), resume=resume)
             folder.note_source(prepared.source, prepared.identity(), resume=resume)
@@ -92,10 +94,9 @@ def fit(
     return family.model(artifact)
 
 
-def _build(prepared: Prepared, recipe: Recipe) -> Trainable:
+def _build(prepared: Prepared, recipe: Recipe, device: torch.device) -> Trainable:
     """Build the model and try it on a batch, so that it fails before anything is written."""
     torch.manual_seed(recipe.train.seed)
-    device = chosen_device(recipe.train)
     model = prepared.build(recipe).to(device)
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         training = prepared.feeds(recipe)[0]
@@ -137,7 +138,7 @@ def _train(
         training, validation = prepared.feeds(recipe)
         run("train", settings, training, validation)
         both = prepared.finishing(recipe) if settings.finish_epochs and validation else None
-        if both is not None and not stopped():
+        if both is not None and not Processes().any(stopped()):
             gentle = settings.model_copy(
                 update={
                     "epochs": settings.finish_epochs,

@@ -39,8 +39,7 @@ def refuse_options(options: Mapping[str, Any], known: Iterable[str], task: str) 
             flag = name.replace("_", "-")
             raise UsageError(
                 f"--{flag} was given, and the model's task is {task}.",
-                f"Such a model takes {', '.join(f'--{each}' for each in allowed) or 'no option'} "
-                "here; the others are for other kinds of data.",
+                "That option is for models of another kind of data.",
                 f"Leave --{flag} out.{nearest(name, allowed)}",
             )
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from hiddenstate.artifact import Artifact, ModelSpec
 from hiddenstate.job.card import About
+from hiddenstate.job.layers import layers_of
 from hiddenstate.models import Regularisation, SequenceModel, Trainable
 from hiddenstate.train import Feed, Recipe
 
@@ -23,16 +25,32 @@ class Prepared(ABC):
     source:  what the source is called
     spec:    what the model is
     remarks: what had to be told about the data
+
+    scores_all_lengths: whether the score of all lengths together says something
     """
 
     source: str
     spec: Any
     remarks: tuple[str, ...]
+    scores_all_lengths: ClassVar[bool] = True
 
     @property
     def longest_steps(self) -> int:
         """Steps of the longest training sequence: a chrono start lets gates remember so long."""
         return max(int(self.feeds(Recipe())[0].lengths.max(initial=0)), 3)
+
+    @property
+    def longest_length(self) -> int:
+        """The greatest length in training, counted as the scores by length count."""
+        return int(self.feeds(Recipe())[0].lengths.max(initial=0))
+
+    def steps_at(self, length: int) -> int:
+        """Return the steps of a sequence of a length, counted as the scores by length count."""
+        return length
+
+    def resized(self, recipe: Recipe) -> Any:
+        """Return the specification with the layers that another recipe asks for."""
+        return replace(self.spec, layers=layers_of(recipe, self.spec.input_size))
 
     def build(self, recipe: Recipe) -> Trainable:
         """Return the torch model with first weights drawn by torch's generator."""
@@ -53,7 +71,10 @@ class Prepared(ABC):
 
     @abstractmethod
     def finishing(self, recipe: Recipe) -> Feed | None:
-        """Return training and validation part together for the last epochs; None for none."""
+        """Return training and validation part together for the last epochs.
+
+        None for none, and where there is no test part: the validation part is then what is scored.
+        """
 
     @abstractmethod
     def floors(self) -> tuple[Json, dict[str, np.ndarray]]:

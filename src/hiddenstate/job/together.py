@@ -30,16 +30,22 @@ class Team:
 
 
 @contextmanager
-def processes() -> Iterator[Team]:
+def processes(device: torch.device) -> Iterator[Team]:
     """Join the processes that torchrun started (WORLD_SIZE in the environment); else be alone.
 
-    gloo joins them on processors, NCCL where every process has a GPU.
+    gloo joins them on processors; on GPUs, of which each process takes its own, NCCL does, and gloo
+    the numbers beside. Processes that are joined already stay so.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or distributed.is_initialized():
+    if distributed.is_available() and distributed.is_initialized():
+        yield Team(distributed.get_rank(), distributed.get_world_size())
+        return
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield Team()
         return
-    on_gpus = torch.cuda.device_count() >= int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    distributed.init_process_group("nccl" if on_gpus else "gloo")
+    on_gpus = device.type == "cuda"
+    if on_gpus:
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    distributed.init_process_group("cpu:gloo,cuda:nccl" if on_gpus else "gloo")
     try:
         yield Team(distributed.get_rank(), distributed.get_world_size())
     finally:

@@ -55,7 +55,7 @@ class Head:
         """Turn o [..., V] into what it means, float64.
 
         classes    log probabilities [..., V]
-        number     days [...], not below 0
+        number     in the task's unit [...], not below 0 unless it is signed
         numbers    scaled numbers [..., S]
         bernoulli  log odds [..., S]
         quantiles  scaled numbers [..., S, Q], rising with the level
@@ -68,7 +68,8 @@ class Head:
             log_p: Array = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
             return log_p
         if kind == "number" and self.spec.scaler is not None:
-            return np.maximum(self.spec.scaler.decode(wide[..., 0]), 0.0)
+            number = self.spec.scaler.decode(wide[..., 0])
+            return number if self.spec.signed else np.maximum(number, 0.0)
         if kind == "quantiles":
             # Nothing in the loss keeps the levels in order.
             return np.sort(wide.reshape(*wide.shape[:-1], self.spec.size, -1), axis=-1)

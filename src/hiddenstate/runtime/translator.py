@@ -240,7 +240,7 @@ class Translator:
         _require_symbols(sources)
         found: list[list[Hypothesis]] = [[]] * len(sources)
         order = np.argsort([len(source) for source in sources], kind="stable")
-        count = max(BATCH_ROWS // width, 1)
+        count = max(BATCH_ROWS // max(width, 1), 1)
         for start in range(0, len(order), count):
             rows = order[start : start + count]
             codes, lengths = _padded([sources[row] for row in rows])

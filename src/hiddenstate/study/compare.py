@@ -24,7 +24,7 @@ PLAN, RESULTS, PAGE = "study.json", "results.parquet", "page.html"
 class Comparison:
     """What a comparison found.
 
-    rows:   a row for each fit and length (`study.measure.rows_of`)
+    rows:   a row for each fit and group of lengths (`study.measure.rows_of`)
     failed: why fits could not be made, by their keys
     """
 
@@ -58,7 +58,7 @@ def compare(
     out: str | Path,
     *,
     cells: Sequence[str] = ("elman", "lstm", "gru", "attention"),
-    lengths: Sequence[int] = (10, 50, 200, 800),
+    lengths: Sequence[int] | None = None,
     seeds: int = 5,
     equal: str = "parameters",
     budget: int | None = None,
@@ -70,7 +70,9 @@ def compare(
 ) -> Comparison:
     """Fit every cell with every seed and score each at every length.
 
-    source:    a problem (problem:parity) or an event log; see `hiddenstate fit --help`
+    source:    a problem (problem:parity) or data of any task; see `hiddenstate fit --help`
+    lengths:   at which a problem is asked (10, 50, 200 and 800 when not given); of data, those of
+               whose groups the scores are shown (all when not given)
     out:       folder for the rows of every fit, results.parquet and page.html; a comparison that
                was begun there goes on
     equal:     parameters, flops or time: what the cells have the same of. Equal time is that of

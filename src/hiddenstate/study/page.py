@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import plotly.graph_objects as go
 import polars
 
+from hiddenstate.job.card import NAMES
 from hiddenstate.study.plan import Plan
 from hiddenstate.study.sizes import uneven
 
@@ -20,12 +21,16 @@ Rows = list[Sequence[str]]
 
 # Okabe and Ito's colours, which people with any colour vision can tell apart.
 COLOURS = {"elman": "#D55E00", "lstm": "#0072B2", "gru": "#009E73", "attention": "#CC79A7"}
-METRICS = {
-    "accuracy": "accuracy",
-    "log_loss": "log loss (nats)",
-    "squared_error": "mean squared error",
-    "mae_days": "mean absolute error (days)",
-}
+ORDER = (
+    "Order of the past: the training loss at the last answer of sequences, with the steps before "
+    "it in order and shuffled (of pairs, with the source so). A model that loses nothing does not "
+    "use the order, or the task does not need it."
+)
+TEST = (
+    "Paired t-test over seeds, two-sided, p-values corrected for their number by Holm's method "
+    "(all lengths together apart from single ones). No p-value: nothing varies between the pairs, "
+    "or there is one only."
+)
 STYLE = """body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;
 color:#222;background:#fff}table{border-collapse:collapse;margin:1rem 0;font-size:.9rem}
 th,td{padding:.25rem .7rem;text-align:right;border-bottom:1px solid #ddd}
@@ -36,7 +41,7 @@ div.wide{overflow-x:auto}"""
 def page(comparison: Comparison) -> str:
     """Return the page as HTML with plotly's own script inside."""
     plan, scores = comparison.plan, comparison.scores()
-    metric = METRICS.get(str(scores["metric"][0]), str(scores["metric"][0]))
+    metric = NAMES[str(scores["metric"][0])]
     title = f"{', '.join(plan.cells)} on {plan.source}"
     parts = [
         f"<h1>{html.escape(title)}</h1>",
@@ -45,18 +50,17 @@ def page(comparison: Comparison) -> str:
         "<h2>Score by length</h2>",
         _figure(_curves(scores, metric), "curves", first=True),
         _table(_score_rows(scores, plan)),
-        "<p>Mean over the seeds ± standard deviation. Grey lengths lie beyond all that was "
-        "trained on.</p>",
+        "<p>Mean over the seeds ± standard deviation; of one seed, its 95 % bootstrap interval. "
+        "Grey lengths lie beyond all that was trained on.</p>",
         "<h2>Which differences are real</h2>",
-        f"<p>{html.escape(test_in_words(comparison.differences()))}</p>",
+        f"<p>{html.escape(TEST)}</p>",
         _table(_difference_rows(comparison.differences())),
         "<h2>Cost</h2>",
         _table(_cost_rows(comparison.costs())),
         _figure(_memory(comparison.rows), "memory"),
         "<h2>Order</h2>",
-        "<p>One answer of each sequence, with the steps before it in their order and shuffled: a "
-        "model that scores alike does not use the order (or the task does not need it).</p>",
-        _table(_order_rows(scores)),
+        f"<p>{html.escape(ORDER)}</p>",
+        _table(_order_rows(comparison.rows)),
         *_published(comparison.published),
         *_failures(comparison),
     ]
@@ -70,12 +74,12 @@ def page(comparison: Comparison) -> str:
 def tables(comparison: Comparison) -> dict[str, Rows]:
     """Return the tables of a comparison by their titles, each with its head as the first row."""
     scores = comparison.scores()
-    metric = METRICS.get(str(scores["metric"][0]), str(scores["metric"][0]))
+    metric, by = NAMES[str(scores["metric"][0])], scores["by"][0]
     return {
-        f"{metric} by length (* beyond the training lengths)": _score_rows(scores, comparison.plan),
+        f"{metric} by {by} (* beyond training)": _score_rows(scores, comparison.plan),
         "differences": _difference_rows(comparison.differences()),
         "cost": _cost_rows(comparison.costs()),
-        "order of the past": _order_rows(scores),
+        "order of the past": _order_rows(comparison.rows),
     }
 
 
@@ -93,16 +97,6 @@ def how(plan: Plan) -> str:
     )
 
 
-def test_in_words(differences: polars.DataFrame) -> str:
-    """Return what the p-values are."""
-    over = differences["over"].unique().to_list() if differences.height else []
-    unit = " or ".join(sorted(map(str, over))) or "seeds"
-    return (
-        f"Paired t-test over {unit}, two-sided, p-values corrected for their number by Holm's "
-        "method. No p-value: nothing varies between the pairs."
-    )
-
-
 def _figure(figure: go.Figure, name: str, *, first: bool = False) -> str:
     """Return a figure as HTML; the first one of a page brings plotly's own script."""
     figure.update_layout(template="plotly_white", height=420, margin={"t": 20, "r": 20})
@@ -110,7 +104,8 @@ def _figure(figure: go.Figure, name: str, *, first: bool = False) -> str:
 
 
 def _curves(scores: polars.DataFrame, metric: str) -> go.Figure:
-    figure = go.Figure()
+    figure, by = go.Figure(), scores["by"][0]
+    scores = scores.filter(polars.col("length").is_not_null())
     for (cell,), own in scores.group_by("cell", maintain_order=True):
         colour = COLOURS.get(str(cell), "#333")
         spread = [sd or 0.0 for sd in own["sd"]]
@@ -139,7 +134,7 @@ def _curves(scores: polars.DataFrame, metric: str) -> go.Figure:
         # Between the last length within and the first beyond, in the middle of a log axis.
         left = math.sqrt(max(within[-1], 1) * beyond[0]) if within else beyond[0]
         figure.add_vrect(x0=left, x1=beyond[-1], fillcolor="#999", opacity=0.12, line_width=0)
-    figure.update_xaxes(title="length", type="log")
+    figure.update_xaxes(title=by, type="log")
     figure.update_yaxes(title=metric)
     return figure
 
@@ -147,7 +142,7 @@ def _curves(scores: polars.DataFrame, metric: str) -> go.Figure:
 def _memory(rows: polars.DataFrame) -> go.Figure:
     figure = go.Figure()
     for (cell,), own in rows.group_by("cell", maintain_order=True):
-        each = own.unique("length", maintain_order=True).sort("length")
+        each = own.drop_nulls("state_bytes").unique("steps", maintain_order=True).sort("steps")
         figure.add_scatter(
             x=each["steps"].to_list(),
             y=each["state_bytes"].to_list(),
@@ -161,26 +156,27 @@ def _memory(rows: polars.DataFrame) -> go.Figure:
 
 
 def _score_rows(scores: polars.DataFrame, plan: Plan) -> Rows:
-    rows: Rows = [["length", *plan.cells, "floor", "ceiling"]]
-    for (length,), part in scores.group_by("length", maintain_order=True):
+    by, floor = scores.select("by", "floor_name").row(0)
+    rows: Rows = [[by, *plan.cells, f"floor: {floor}", "ceiling"]]
+    for _, part in scores.group_by("length", maintain_order=True):
         by_cell = {row["cell"]: row for row in part.iter_rows(named=True)}
         first = part.row(0, named=True)
         cells = [_spread(by_cell.get(cell)) for cell in plan.cells]
         mark = "*" if first["beyond"] else ""
         ends = [number(first["floor"]), number(first["ceiling"])]
-        rows.append([f"{length}{mark}", *cells, *ends])
+        rows.append([f"{first['group']}{mark}", *cells, *ends])
     return rows
 
 
 def _difference_rows(differences: polars.DataFrame) -> Rows:
-    rows: Rows = [["length", "cells", "difference", "pairs", "p", "better"]]
+    rows: Rows = [["length", "cells", "difference", "seeds", "p", "better"]]
     for row in differences.iter_rows(named=True):
         rows.append(
             [
-                str(row["length"]),
+                row["group"],
                 f"{row['first']} - {row['second']}",
                 number(row["difference"]),
-                f"{row['pairs']} {row['over']}",
+                str(row["pairs"]),
                 number(row["p"]),
                 row["better"] or "",
             ]
@@ -213,19 +209,19 @@ def _cost_rows(costs: polars.DataFrame) -> Rows:
                 f"{row['train_s']:.0f}",
                 number(row["infer_us_per_step"]),
                 number(row["step_us"]),
-                f"{row['state_bytes']:,}",
+                "" if row["state_bytes"] is None else f"{row['state_bytes']:,}",
                 f"{row['path_steps']:,}",
             ]
         )
     return rows
 
 
-def _order_rows(scores: polars.DataFrame) -> Rows:
-    rows: Rows = [["cell", "length", "in order", "shuffled"]]
-    for row in scores.sort("cell", "length").iter_rows(named=True):
-        told = [number(row["in_order"]), number(row["shuffled"])]
-        rows.append([row["cell"], str(row["length"]), *told])
-    return rows
+def _order_rows(rows: polars.DataFrame) -> Rows:
+    told: Rows = [["cell", "past in order", "past shuffled"]]
+    means = polars.col("in_order", "shuffled").mean()
+    for cell, *losses in rows.group_by("cell", maintain_order=True).agg(means).iter_rows():
+        told.append([cell, *(number(loss) or "no past has an order" for loss in losses)])
+    return told
 
 
 def _published(figures: Iterable[Any]) -> list[str]:
@@ -254,6 +250,8 @@ def _table(rows: Rows) -> str:
 def _spread(row: dict[str, Any] | None) -> str:
     if row is None:
         return ""
+    if row["sd"] is None and row["low"] is not None:
+        return f"{number(row['mean'])} ({number(row['low'])} to {number(row['high'])})"
     return number(row["mean"]) + ("" if row["sd"] is None else f" ± {number(row['sd'])}")
 
 

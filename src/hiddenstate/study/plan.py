@@ -12,24 +12,24 @@ from typing import Any, Literal, TypeAlias, get_args
 import numpy as np
 
 from hiddenstate.errors import UsageError, nearest
-from hiddenstate.job.families import family_of
 from hiddenstate.tasks.problems import PREFIX, PROBLEMS, parse_problem
 from hiddenstate.train import Recipe, read_recipe
 
 Equal: TypeAlias = Literal["parameters", "flops", "time"]
 
 CELLS = ("elman", "lstm", "gru", "attention")
-COMPARED = ("problems", "events")
+# Where a problem is asked, unless lengths are given.
+LENGTHS = (10, 50, 200, 800)
 # Rows of another version are not mixed with these.
-ROWS_VERSION = 1
+ROWS_VERSION = 2
 
 
 @dataclass(frozen=True)
 class Plan:
     """A comparison, as it was asked for.
 
-    lengths:  at which the score is taken: sequence lengths of a problem; of event histories the
-              upper ends of groups by events seen
+    lengths:  at which the score is taken: sequence lengths of a problem; of data those whose groups
+              of its scores by length are kept, none for all groups
     seeds:    fits of each cell, with seeds 0, 1, ...
     equal:    what the cells have the same of: parameters, flops of a forward step, or also time
     budget:   how many parameters or flops; None for those of the first cell with the recipe's size
@@ -61,12 +61,14 @@ class Plan:
         }
         timed = {"train.minutes": self.minutes, "train.epochs": 1_000_000}
         timed |= {"train.patience": 1_000_000}
+        asked = {"problems.test_lengths": list(self.lengths)}
         return read_recipe(
             None,
             {
                 **common,
                 **own,
                 **(timed if self.equal == "time" else {}),
+                **(asked if self.source.startswith(PREFIX) else {}),
                 "model.cell": cell,
                 "train.threads": 1,
                 **more,
@@ -96,7 +98,7 @@ class Fit:
 def planned(
     source: str | Path,
     cells: Sequence[str],
-    lengths: Sequence[int],
+    lengths: Sequence[int] | None,
     seeds: int,
     equal: str,
     budget: int | None,
@@ -117,9 +119,10 @@ def planned(
             f"They are given the same {', '.join(get_args(Equal))}.",
             f"Choose one.{nearest(equal, get_args(Equal))}",
         )
-    if not cells or not lengths or len(set(cells)) < len(cells) or seeds < 1 or min(lengths) < 0:
+    told = LENGTHS if lengths is None else tuple(sorted(set(lengths)))
+    if not cells or not told or len(set(cells)) < len(cells) or seeds < 1 or told[0] < 0:
         raise UsageError(
-            f"Cells {', '.join(cells) or 'none'}, lengths {', '.join(map(str, lengths)) or 'none'} "
+            f"Cells {', '.join(cells) or 'none'}, lengths {', '.join(map(str, told)) or 'none'} "
             f"and {seeds} seeds were asked for.",
             "A comparison needs different cells, lengths of 0 and more, and at least one seed.",
             "Name each cell once, as in --cells lstm,gru --lengths 40,400 --seeds 5.",
@@ -130,24 +133,17 @@ def planned(
             "A time is given to each fit where the time is to be equal, and only there.",
             "Give --equal time and --minutes together, or neither.",
         )
-    told: Equal = equal  # type: ignore[assignment]
+    of: Equal = equal  # type: ignore[assignment]
     text, given = str(source), dict(settings)
     if text.partition(":")[0] in PROBLEMS and not Path(text).exists():
         text = PREFIX + text
     if text.startswith(PREFIX):
         given["tasks"] = [text]
-        parse_problem(text).check_lengths(np.array(lengths))
-    measured = tuple(sorted(set(lengths)))
-    plan = Plan(text, tuple(cells), measured, seeds, told, budget, minutes, given)
-    recipe = plan.recipe(cells[0])
-    family = family_of(recipe.tasks).name
-    if family not in COMPARED:
-        raise UsageError(
-            f"The task {recipe.tasks[0]} cannot be compared by length.",
-            "Scores by length are known for problems with known answers and for event logs.",
-            "Fit the cells one by one, with --cell.",
-        )
-    if equal == "time" and recipe.problems.grow:
+        parse_problem(text).check_lengths(np.array(told))
+    elif lengths is None:
+        told = ()
+    plan = Plan(text, tuple(cells), told, seeds, of, budget, minutes, given)
+    if equal == "time" and plan.recipe(cells[0]).problems.grow:
         raise UsageError(
             "problems.grow is set, and training ends by the clock.",
             "A curriculum grows over a number of epochs.",

@@ -111,7 +111,7 @@ def fitted_rows(fit: Fit) -> list[dict[str, Any]]:
         return []
     prepared = family_of(recipe.tasks).prepare(fit.source, recipe, lambda _: None)
     lengths = prepared.feeds(recipe)[0].lengths
-    size = size_of(prepared.spec, recipe, float(lengths.mean()))
+    size = size_of(prepared.spec, recipe.model.hidden_size, float(lengths.mean()))
     same: Mapping[str, Any] = {
         "cell": fit.cell,
         "seed": fit.seed,
@@ -120,7 +120,7 @@ def fitted_rows(fit: Fit) -> list[dict[str, Any]]:
         "flops_per_step": size.flops,
         **training_facts(model),
     }
-    return [{**same, **row} for row in rows_of(model, prepared, fit.lengths)]
+    return [{**same, **row} for row in rows_of(model, prepared, recipe, fit.lengths)]
 
 
 def write_rows(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
@@ -129,8 +129,12 @@ def write_rows(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
 
     from hiddenstate.job.tables import write_table
 
-    whole = {"ceiling": polars.Float64, "best_loss": polars.Float64}
-    write_table(polars.DataFrame(rows, schema_overrides=whole, infer_schema_length=None), path)
+    counts = dict.fromkeys(("length", "steps", "state_bytes", "path_steps"), polars.Int64)
+    names = ("best_loss", "score", "low", "high", "floor", "ceiling")
+    times = ("train_s", "infer_us_per_step", "step_us", "in_order", "shuffled")
+    numbers = dict.fromkeys((*names, *times), polars.Float64)
+    kinds = {**counts, **numbers}
+    write_table(polars.DataFrame(rows, schema_overrides=kinds, infer_schema_length=None), path)
 
 
 def _end_with_parent() -> None:

@@ -1,9 +1,9 @@
 """From rows to tables: scores with their spread, costs, and which differences are real.
 
-Two cells are compared at a length by a paired t-test: over the seeds, whose fits saw the same data
-in the same order, on their mean scores; with one seed only, over the cases, on their marks. The
-p-values of a comparison are corrected for their number (Holm 1979). A test over seeds says whether
-another run of the fits would find the same; a test over cases does not know how fits vary.
+Two cells are compared at a length by a paired t-test over the seeds, whose fits saw the same data
+in the same order. The p-values are corrected for their number (Holm 1979), those of all lengths
+together apart from those of single ones. They say whether another run of the fits would find the
+same; one seed does not know how fits vary.
 """
 
 from __future__ import annotations
@@ -15,25 +15,29 @@ import numpy as np
 import polars
 from scipy import stats
 
-from hiddenstate.tasks.problems import HIGHER_IS_BETTER
+from hiddenstate.tasks.compare import HIGHER_IS_BETTER
 
 LEVEL = 0.05
 
 
 def scores(rows: polars.DataFrame) -> polars.DataFrame:
-    """Return for each length and cell the mean score, its spread over seeds, floor and ceiling."""
+    """Return for each length and cell the mean score, its spread over seeds, floor and ceiling.
+
+    low and high are the first seed's bootstrap interval over the cases.
+    """
     return (
         rows.group_by("length", "cell", maintain_order=True)
         .agg(
-            polars.col("beyond").first(),
+            polars.col("group", "by", "beyond").first(),
             polars.col("metric").first(),
             polars.col("score").mean().alias("mean"),
             polars.col("score").std().alias("sd"),
             polars.col("score").min().alias("least"),
             polars.col("score").max().alias("greatest"),
             polars.len().alias("seeds"),
+            polars.col("low", "high").first(),
             polars.col("floor").mean(),
-            polars.col("ceiling").first(),
+            polars.col("floor_name", "ceiling").first(),
             polars.col("in_order").mean(),
             polars.col("shuffled").mean(),
         )
@@ -61,7 +65,7 @@ def costs(rows: polars.DataFrame) -> polars.DataFrame:
 def differences(rows: polars.DataFrame, cells: Sequence[str]) -> polars.DataFrame:
     """Test every pair of cells at every length.
 
-    difference: first - second, mean over what was paired (`over`: seeds or cases, `pairs` of them)
+    difference: first - second, mean over `pairs` of fits with the same seed
     p:          two-sided, corrected; null where nothing varies or there is one pair
     better:     the cell that is better at the 5 % level, null for neither
     """
@@ -71,18 +75,20 @@ def differences(rows: polars.DataFrame, cells: Sequence[str]) -> polars.DataFram
         by_cell = {str(cell): own.sort("seed") for (cell,), own in part.group_by("cell")}
         pairs = itertools.combinations((cell for cell in cells if cell in by_cell), 2)
         for first, second in pairs:
-            one, other, over = _paired(by_cell[first], by_cell[second])
-            gap = one - other
+            both = by_cell[first].join(by_cell[second], on="seed", suffix="_other")
+            gap = (both["score"] - both["score_other"]).drop_nulls().to_numpy()
             p = None
             if len(gap) > 1 and gap.std() > 0:
                 p = float(stats.ttest_1samp(gap, 0.0).pvalue)
             mean = float(gap.mean()) if len(gap) else float("nan")
-            found.append([length, metric, first, second, mean, over, len(gap), p])
-    names = ["length", "metric", "first", "second", "difference", "over", "pairs", "p"]
-    table = polars.DataFrame(
-        found, schema=names, orient="row", schema_overrides={"p": polars.Float64}
-    )
-    corrected = _holm([p if p is not None else float("nan") for p in table["p"]])
+            found.append([length, part["group"][0], metric, first, second, mean, len(gap), p])
+    names = ["length", "group", "metric", "first", "second", "difference", "pairs", "p"]
+    kinds = {"length": polars.Int64, "p": polars.Float64}
+    table = polars.DataFrame(found, schema=names, orient="row", schema_overrides=kinds)
+    corrected = np.array([float("nan") if p is None else p for p in table["p"]])
+    together = table["length"].is_null().to_numpy()
+    for rows_tested in (together, ~together):
+        corrected[rows_tested] = _holm(corrected[rows_tested])
     gains = table["difference"].to_numpy() * [
         1 if metric in HIGHER_IS_BETTER else -1 for metric in table["metric"]
     ]
@@ -97,17 +103,7 @@ def differences(rows: polars.DataFrame, cells: Sequence[str]) -> polars.DataFram
     )
 
 
-def _paired(one: polars.DataFrame, other: polars.DataFrame) -> tuple[np.ndarray, np.ndarray, str]:
-    """Return the values of both that belong together, and what they are values of."""
-    both = one.join(other, on="seed", suffix="_other")
-    if both.height == 1:
-        marks = [np.array(both[name][0].to_list()) for name in ("marks", "marks_other")]
-        known = np.isfinite(marks[0]) & np.isfinite(marks[1])
-        return marks[0][known], marks[1][known], "cases"
-    return both["score"].to_numpy(), both["score_other"].to_numpy(), "seeds"
-
-
-def _holm(p: Sequence[float]) -> np.ndarray:
+def _holm(p: Sequence[float] | np.ndarray) -> np.ndarray:
     """Return Holm's corrected p-values; NaN stays NaN and is not counted."""
     values = np.array(p, dtype=np.float64)
     known = np.flatnonzero(~np.isnan(values))

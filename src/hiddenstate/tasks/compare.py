@@ -19,12 +19,16 @@ Metric: TypeAlias = Literal[
     "nats",
     "mae_days",
     "squared_error",
+    "absolute_error",
+    "quantile_loss",
     "mse",
     "pinball",
     "nll",
     "nats_per_frame",
     "edit_similarity",
 ]
+
+HIGHER_IS_BETTER = frozenset({"accuracy", "edit_similarity", "bleu", "chrf"})
 
 # A bootstrap over fewer cases has too narrow an interval to give a verdict.
 FEWEST_CASES = 10
@@ -35,6 +39,8 @@ _WORDS = {
     "nats": ("loss", " nats per symbol"),
     "mae_days": ("mean absolute error", " days"),
     "squared_error": ("mean squared error", ""),
+    "absolute_error": ("mean absolute error", ""),
+    "quantile_loss": ("pinball loss", ""),
     "mse": ("mean squared error", " (scaled)"),
     "pinball": ("pinball loss", " (scaled)"),
     "nll": ("log loss", " nats per value (scaled)"),
@@ -129,7 +135,7 @@ def compare(
     gap = ratio(draws.sums((values - others)[counted])[:, 0], events)
     difference = interval(gap)
     mean, other = (ratio(draws.sums(each[counted])[:, 0], events)[0] for each in (values, others))
-    gain = 1 if metric in ("accuracy", "edit_similarity") else -1
+    gain = 1 if metric in HIGHER_IS_BETTER else -1
     verdict: Literal["better", "tie", "worse"] = "tie"
     if draws.cases >= FEWEST_CASES and (difference.low > 0 or difference.high < 0):
         verdict = "better" if gain * difference.value > 0 else "worse"

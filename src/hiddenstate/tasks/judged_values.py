@@ -13,14 +13,16 @@ from hiddenstate.tasks.judged import Bools, Floats, Judged
 
 @dataclass(frozen=True, eq=False)
 class JudgedValues(Judged):
-    """What M predictions cost; a score is the mean over them.
+    """What M predictions cost; a score is the mean over them, or the root of the mean.
 
     case:   what is drawn together in the bootstrap: a series, or a stretch of one [M]
     length: steps ahead, or steps seen, from 1 [M]
     values: by metric, float64 [M]
+    roots:  metrics whose score is the square root of the mean
     """
 
     values: Mapping[str, Floats]
+    roots: tuple[str, ...] = ()
 
     def select(self, rows: Bools) -> JudgedValues:
         """Return some of the predictions [M]."""

@@ -149,7 +149,7 @@ class LabelFloors:
         every_step: bool,
     ) -> LabelFloors:
         """Fit the floors for labels of sequences [C] or, with every_step, of steps [N]."""
-        both = _together(training, validation)
+        both = training.followed_by(validation)
         truth = np.concatenate((target, validation_target))
         known = truth[truth >= 0]
         frequent = Frequent(np.bincount(known, minlength=len(classes)), every_step)
@@ -248,18 +248,3 @@ def _histories(given: Given, tokens: tuple[str, ...]) -> Histories:
     number = {token: FIRST_SYMBOL + place for place, token in enumerate(tokens)}
     symbols = [number.get(token, UNSEEN) for token in given.pieces]
     return Histories(np.array(symbols, dtype=np.int32), given.place_of_step.astype(np.int32))
-
-
-def _together(first: Given, second: Given) -> Given:
-    """Put sequences behind one another."""
-
-    def join(a: Any, b: Any) -> Any:
-        return None if a is None else np.concatenate((a, b))
-
-    offsets = np.concatenate((first.offsets, first.offsets[-1] + second.offsets[1:]))
-    return Given(
-        offsets,
-        join(first.pieces, second.pieces),
-        join(first.frames, second.frames),
-        join(first.texts, second.texts),
-    )

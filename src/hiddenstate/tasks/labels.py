@@ -62,6 +62,19 @@ class Given:
         lengths = np.diff(self.offsets)
         return np.arange(self.offsets[-1]) - np.repeat(self.offsets[:-1], lengths)
 
+    def followed_by(self, other: Given) -> Given:
+        """Return these sequences and then those of another of the same kind."""
+
+        def join(a: Any, b: Any) -> Any:
+            return None if a is None else np.concatenate((a, b))
+
+        return Given(
+            np.concatenate((self.offsets, self.offsets[-1] + other.offsets[1:])),
+            join(self.pieces, other.pieces),
+            join(self.frames, other.frames),
+            join(self.texts, other.texts),
+        )
+
     def select(self, cases: NDArray[Any]) -> Given:
         """Return the given sequences in the given order."""
         lengths = np.diff(self.offsets)[cases]

@@ -92,7 +92,8 @@ def score(judged: Judged, resamples: int = RESAMPLES, seed: int = 0) -> Scores:
     Classes: accuracy; log_loss in nats, over known truths; top_3; ece (expected calibration
     error, 15 bins of equal width; Guo et al. 2017, arXiv:1706.04599, equation 5); macro_f1, the
     mean F1 over the classes that occur or were predicted. Symbols: nats, bits, perplexity (of the
-    mean over known truths), accuracy. Days: mae_days; median_error_days. Values: their means.
+    mean over known truths), accuracy. Days: mae_days; median_error_days. Values: their means, or
+    the roots of these.
     """
     if len(judged.case) == 0:
         raise DataError(
@@ -195,8 +196,10 @@ def _measure_numbers(judged: JudgedNumbers, draws: Resampling) -> dict[str, Scor
 
 def _measure_values(judged: JudgedValues, draws: Resampling) -> dict[str, Score]:
     count = draws.sums(np.ones(len(judged.case)))[:, 0]
+    means = {name: ratio(draws.sums(each)[:, 0], count) for name, each in judged.values.items()}
     return {
-        name: interval(ratio(draws.sums(each)[:, 0], count)) for name, each in judged.values.items()
+        name: interval(np.sqrt(mean) if name in judged.roots else mean)
+        for name, mean in means.items()
     }
 
 

@@ -40,14 +40,14 @@ class Nearest:
     def fit(cls, given: Given, target: NDArray[Any], classes: int) -> Nearest:
         """Keep the series of known class, target [C]."""
         known = np.flatnonzero(target >= 0)
-        raw = _mean_and_deviation(given.select(known))
+        raw = mean_and_deviation(given.select(known))
         center, spread = raw.mean(axis=0), raw.std(axis=0)
         spread = np.where(spread > 0, spread, 1.0)
         return cls((raw - center) / spread, target[known], center, spread, classes)
 
     def scores(self, given: Given) -> Floats:
         """Return minus the squared distance to the nearest series of each class [C, V]."""
-        asked = (_mean_and_deviation(given) - self.center) / self.spread
+        asked = (mean_and_deviation(given) - self.center) / self.spread
         # A class that training lacks is as far as the farthest.
         found = np.full((given.cases, self.classes), np.nan)
         squares = (self.features**2).sum(axis=1)
@@ -144,7 +144,7 @@ def _frames(given: Given) -> Floats:
     return given.frames.astype(np.float64)
 
 
-def _mean_and_deviation(given: Given) -> Floats:
+def mean_and_deviation(given: Given) -> Floats:
     """Return mean and deviation of each channel over each series [C, 2 F]; 0 for an empty one."""
     frames, case = _frames(given), given.case_of_step
     count = np.maximum(np.diff(given.offsets), 1)[:, None]

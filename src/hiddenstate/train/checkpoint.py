@@ -43,6 +43,8 @@ def write(
 ) -> None:
     """Replace the checkpoint at path."""
     tensors: Tensors = {"generator": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        tensors["cuda_generator"] = torch.cuda.get_rng_state()
     tensors |= {f"model/{name}": value for name, value in model.state_dict().items()}
     tensors |= {f"best/{name}": value for name, value in best.items()}
     for index, slots in optimiser.state_dict()["state"].items():
@@ -67,6 +69,8 @@ def read(
             state.setdefault(int(index), {})[slot] = value
         optimiser.load_state_dict({**optimiser.state_dict(), "state": state})
         torch.set_rng_state(tensors["generator"])
+        if torch.cuda.is_available():
+            torch.cuda.set_rng_state(tensors["cuda_generator"])
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError, OSError) as problem:
         raise ArtifactError(
             f"The checkpoint {path} cannot be used ({str(problem).splitlines()[0]}).",

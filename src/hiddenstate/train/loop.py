@@ -191,7 +191,7 @@ class _Epoch:
             f"step {len(self.norms)}, at learning rate {self.rate:.3g}{grew}.",
             "A finite number was expected; inputs are scaled and finite, so training diverged.",
             f"Use a smaller --learning-rate (for example {self.recipe.learning_rate / 3:.2g}) "
-            "or a smaller train.clip_norm. The last whole epoch is kept: --resume goes on from it.",
+            "or a smaller train.clip_norm, and start anew with --overwrite.",
         )
 
     def due(self) -> bool:

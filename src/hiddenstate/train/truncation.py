@@ -65,7 +65,7 @@ def truncation(
     whole = gradient(model, batch, int(batch.lengths.max()))
     found = []
     for lag in lags:
-        cut = gradient(model, batch, lag, min(stride or lag, lag))
+        cut = gradient(model, batch, lag, lag if stride is None else min(stride, lag))
         every = _compare(list(cut.values()), list(whole.values()))
         names = [name for name in whole if name.endswith(RECURRENT)]
         recurrent = _compare([cut[n] for n in names], [whole[n] for n in names])
@@ -81,7 +81,7 @@ def gradient(
 
     The first window counts all its losses, each later one those of its last `stride` steps.
     """
-    stride = stride or steps
+    stride = steps if stride is None else stride
     time = batch.codes.shape[1]
     total = torch.stack([mask.sum() for mask in batch.masks]).clamp(min=1)
     model.zero_grad()

@@ -64,8 +64,8 @@ class PreparedLog(Prepared):
         return self.feed(training, recipe.train.recency), judged
 
     def finishing(self, recipe: Recipe) -> Feed | None:
-        """Return training and validation cases together."""
-        return self.feed(self.both, recipe.train.recency)
+        """Return training and validation cases together, where there are others to score."""
+        return self.feed(self.both, recipe.train.recency) if self.parts[2].cases else None
 
     def identity(self) -> Json:
         """Return counts and a digest of the log."""

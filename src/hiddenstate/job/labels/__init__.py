@@ -1,1 +1,1 @@
-"""Sequences with labels: one for each sequence (classify), or one for each step (label)."""
+"""Sequences with labels or numbers: one for each sequence, or one for each step."""

@@ -22,14 +22,12 @@ Schema = Channels | Symbols | Tokens
 class Encoded:
     """Sequences as inputs: codes int32 [N, K], numbers float32 [N, F], offsets [C + 1].
 
-    target: class of each sequence [C] or step [N]; UNKNOWN_CLASS or NO_LABEL where it has none
     pieces: what stands at each step [N], to be shown
     """
 
     codes: NDArray[np.int32]
     numbers: NDArray[np.float32]
     offsets: NDArray[np.int64]
-    target: NDArray[np.int32]
     pieces: NDArray[np.object_] | None = None
 
 
@@ -50,27 +48,31 @@ def cut(found: Labelled, unit: str) -> tuple[NDArray[np.object_], NDArray[np.int
     return flat, np.cumsum([0, *map(len, pieces)])
 
 
-def encode(found: Labelled, schema: Schema, classes: tuple[str, ...]) -> Encoded:
-    """Encode sequences by a fitted description; raises DataError for another kind of sequence."""
+def classes_of(found: Labelled, classes: tuple[str, ...]) -> NDArray[np.int32]:
+    """Return the class of each sequence [C] or step [N]; UNKNOWN_CLASS or NO_LABEL without one."""
     number = {name: place for place, name in enumerate(classes)}
     table = [number.get(label, UNKNOWN_CLASS) for label in found.labels.labels]
-    target = np.array([*table, NO_LABEL], dtype=np.int32)[found.labels.codes]
+    return np.array([*table, NO_LABEL], dtype=np.int32)[found.labels.codes]
+
+
+def encode(found: Labelled, schema: Schema) -> Encoded:
+    """Encode sequences by a fitted description; raises DataError for another kind of sequence."""
     _require_kind(found, schema)
     if isinstance(schema, Channels) and found.values is not None:
         numbers = schema.encode(found.values, None, found.offsets)
-        return Encoded(np.zeros((len(numbers), 0), np.int32), numbers, found.offsets, target)
+        return Encoded(np.zeros((len(numbers), 0), np.int32), numbers, found.offsets)
     if isinstance(schema, Symbols):
         if found.texts is None:
             raise AssertionError("_require_kind lets only texts pass")
         codes = [schema.encode(text) for text in found.texts]
         offsets = np.cumsum([0, *map(len, codes)])
         flat = np.concatenate([*codes, np.zeros(0, dtype=np.int32)])[:, None]
-        return Encoded(flat, np.zeros((len(flat), 0), np.float32), offsets, target)
+        return Encoded(flat, np.zeros((len(flat), 0), np.float32), offsets)
     if not isinstance(schema, Tokens):
         raise AssertionError("_require_kind lets only tokens pass")
     pieces, offsets = cut(found, schema.unit)
     codes_of = schema.encode(pieces, offsets)
-    return Encoded(codes_of, np.zeros((len(pieces), 0), np.float32), offsets, target, pieces)
+    return Encoded(codes_of, np.zeros((len(pieces), 0), np.float32), offsets, pieces)
 
 
 def given(found: Labelled, schema: Schema) -> Given:

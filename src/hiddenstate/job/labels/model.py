@@ -10,11 +10,13 @@ from numpy.typing import NDArray
 
 from hiddenstate.artifact import Artifact
 from hiddenstate.errors import DataError, UsageError
+from hiddenstate.job.labels.task import EVERY_STEP, NUMERIC, in_own_units, levels_of
 from hiddenstate.job.model import Model, Remark, silent
 from hiddenstate.kernels.native import Storage
 from hiddenstate.runtime import Model as Runtime
 from hiddenstate.schema import Channels, Symbols, Tokens
 from hiddenstate.tasks.label_floors import LabelFloors
+from hiddenstate.tasks.regression_floors import RegressionFloors
 
 if TYPE_CHECKING:
     import polars
@@ -33,8 +35,15 @@ class Told(NamedTuple):
     probabilities: NDArray[np.float64]
 
 
+class ToldNumber(NamedTuple):
+    """What the model says after a step: a number, and its quantiles by level where it has them."""
+
+    number: float
+    quantiles: dict[float, float]
+
+
 class Fitted(Model):
-    """Labels whole sequences or every step of them: texts, tokens, or series.
+    """Says a label or a number of whole sequences or of every step: texts, tokens, or series.
 
     model = hiddenstate.load("runs/reviews")
     model.predict("new_reviews.csv")
@@ -48,11 +57,12 @@ class Fitted(Model):
         self._schema: Schema = _schema(self.runtime.spec.schema)
         self._reading = dict(artifact.metrics["reading"])
         arrays = {n.removeprefix("0/"): array for n, array in artifact.floor_arrays.items()}
-        self._floors = LabelFloors.read(artifact.floors[self._head.name], arrays)
+        kind = RegressionFloors if self._head.name in NUMERIC else LabelFloors
+        self._floors = kind.read(artifact.floors[self._head.name], arrays)
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The labels that the model knows."""
+        """The labels that the model knows; none where it says numbers."""
         return self._head.classes
 
     def read(
@@ -70,9 +80,13 @@ class Fitted(Model):
             found = source
         else:
             settings = {**self._reading, **_given(reading)}
-            every_step = self._head.name == "label"
+            name = self._head.name
             found, report = read_labelled(
-                source, every_step=every_step, answers=answers, **settings
+                source,
+                every_step=name in EVERY_STEP,
+                numeric=name in NUMERIC,
+                answers=answers,
+                **settings,
             )
             for repair in report.repairs:
                 observer(repair.sentence)
@@ -84,7 +98,7 @@ class Fitted(Model):
             )
         known = {None, *self.labels}
         names = [name for name in found.labels.names() if name not in known]
-        if names and answers:
+        if names and answers and self.labels:
             observer(
                 f"{len(names)} labels are not known from training and count as errors: "
                 f"{_first(dict.fromkeys(names))}."
@@ -103,6 +117,7 @@ class Fitted(Model):
     ) -> dict[str, Any]:
         """Score the model on labelled sequences, beside its floors."""
         from hiddenstate.job.labels.evaluate import evaluate_labelled
+        from hiddenstate.job.labels.numbers import evaluate_numbers
 
         if shuffle:
             raise UsageError(
@@ -111,9 +126,11 @@ class Fitted(Model):
                 "Leave it out.",
             )
         found = self.read(source, observer, **reading)
-        return evaluate_labelled(
-            self.runtime, self._schema, self._floors, found, bootstrap=bootstrap, seed=seed
-        )
+        runtime, schema, floors = self.runtime, self._schema, self._floors
+        draws = {"bootstrap": bootstrap, "seed": seed}
+        if isinstance(floors, RegressionFloors):
+            return evaluate_numbers(runtime, schema, floors, found, **draws)
+        return evaluate_labelled(runtime, schema, floors, found, **draws)
 
     def predict(
         self,
@@ -125,37 +142,39 @@ class Fitted(Model):
     ) -> polars.DataFrame:
         """Label sequences: a row for each sequence or, of a model that labels steps, each step.
 
-        Columns: id (and step, from 1), token where there are tokens, label, probability, and a
-        column `p(label)` for each label.
+        Columns: id (and step, from 1), token where there are tokens; label, probability, and a
+        column `p(label)` for each label; or number, and a column `number LEVEL` for each quantile.
         """
         import polars
 
         from hiddenstate.job.labels.encode import encode
-        from hiddenstate.job.labels.evaluate import log_probabilities, places
+        from hiddenstate.job.labels.run import decoded, places
 
-        of_steps = self._head.name == "label"
+        of_steps = self._head.name in EVERY_STEP
         if every_step and not of_steps:
             raise UsageError(
                 "--every-step was asked for, and this model labels whole sequences.",
-                "A model that labels every step is fitted with --task label.",
+                "A model that labels every step is fitted with --task label or regress_steps.",
                 "Leave --every-step out.",
             )
         found = self.read(source, observer, answers=False, **reading)
-        encoded = encode(found, self._schema, self.labels)
-        log_p = log_probabilities(self.runtime, encoded, every_step=of_steps)
+        encoded = encode(found, self._schema)
+        said = decoded(self.runtime, encoded, every_step=of_steps)
         case, place = places(encoded, every_step=of_steps)
         columns: dict[str, Any] = {"id": found.ids[case].astype(str)}
         if of_steps:
             columns["step"] = place
         if of_steps and encoded.pieces is not None:
             columns["token"] = encoded.pieces.astype(str)
-        columns["label"] = np.array(self.labels)[log_p.argmax(axis=1)]
-        columns["probability"] = np.exp(log_p.max(axis=1))
+        if not self.labels:
+            return polars.DataFrame(columns | self._numbers(said))
+        columns["label"] = np.array(self.labels)[said.argmax(axis=1)]
+        columns["probability"] = np.exp(said.max(axis=1))
         for index, name in enumerate(self.labels):
-            columns[f"p({name})"] = np.exp(log_p[:, index])
+            columns[f"p({name})"] = np.exp(said[:, index])
         return polars.DataFrame(columns)
 
-    def follow(self, steps: Iterable[Any]) -> Iterator[Told]:
+    def follow(self, steps: Iterable[Any]) -> Iterator[Told | ToldNumber]:
         """Yield what the model says after every step of one sequence, as the steps come.
 
         steps: tokens, or frames (a number for each channel, NaN where missing); of a model of
@@ -170,9 +189,23 @@ class Fitted(Model):
         for step in steps:
             codes, numbers = self._encode_step(step, before)
             outputs, state = self.runtime.step_many(codes, numbers, state)
-            log_p = self.runtime.decode(outputs)[0][0]
+            (said,) = self.runtime.decode(outputs)
+            if not self.labels:
+                number, *quantiles = (float(each[0]) for each in self._numbers(said).values())
+                yield ToldNumber(number, dict(zip(levels_of(self._head), quantiles, strict=True)))
+                continue
+            log_p = said[0]
             best = int(log_p.argmax())
             yield Told(self.labels[best], float(np.exp(log_p[best])), np.exp(log_p))
+
+    def _numbers(self, said: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+        """Return numbers [M], and their quantiles, by column from what was decoded."""
+        told = in_own_units(self._head, said)
+        columns = {"number": told.point}
+        if told.quantiles is not None:
+            for place, level in enumerate(levels_of(self._head)):
+                columns[f"number {level:g}"] = told.quantiles[:, place]
+        return columns
 
     def _encode_step(self, step: Any, before: list[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
         """Encode a step [1, K] and [1, F]; `before` holds what is needed of those before it."""

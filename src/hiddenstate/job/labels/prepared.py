@@ -16,10 +16,13 @@ from hiddenstate.data.labelled import Labelled
 from hiddenstate.job.card import About, layers_in_words
 from hiddenstate.job.labels.encode import Schema
 from hiddenstate.job.labels.evaluate import evaluate_labelled
+from hiddenstate.job.labels.numbers import evaluate_numbers
+from hiddenstate.job.labels.task import EVERY_STEP
 from hiddenstate.job.prepared import Json, Prepared
 from hiddenstate.runtime import Model as Runtime
 from hiddenstate.schema import Channels, Symbols, Tokens
 from hiddenstate.tasks.label_floors import LabelFloors
+from hiddenstate.tasks.regression_floors import RegressionFloors
 from hiddenstate.train import Feed, Recipe, SampleFeed
 
 Parts = tuple[Labelled, Labelled, Labelled]
@@ -38,14 +41,14 @@ class PreparedLabels(Prepared):
     samples: tuple[Samples, Samples]
     description: str
     schema: Schema
-    fitted_floors: LabelFloors
+    fitted_floors: LabelFloors | RegressionFloors
     spec: ModelSpec
     remarks: tuple[str, ...]
     reading: Mapping[str, Any]
 
     @property
     def task(self) -> str:
-        """classify or label."""
+        """classify, label, regress or regress_steps."""
         return self.spec.heads[0].name
 
     @property
@@ -60,8 +63,10 @@ class PreparedLabels(Prepared):
         return SampleFeed(training), SampleFeed(validation) if validation.cases else None
 
     def finishing(self, recipe: Recipe) -> Feed | None:
-        """Return training and validation sequences together."""
+        """Return training and validation sequences together, where there are others to score."""
         del recipe
+        if not self.parts[2].cases:
+            return None
         first, second = self.samples
         (target,) = zip(first.targets, second.targets, strict=True)
         values, mask = (np.concatenate(pair) for pair in zip(*target, strict=True))
@@ -112,19 +117,24 @@ class PreparedLabels(Prepared):
             reads = schema.unit
         else:
             reads = ", ".join(schema.number_names)
-        classes = self.spec.heads[0].classes
-        what = "every step of a sequence" if self.task == "label" else "a whole sequence"
-        pool = self.spec.heads[0].pool
+        classes, pool = self.spec.heads[0].classes, self.spec.heads[0].pool
+        what = "every step of a sequence" if self.task in EVERY_STEP else "a whole sequence"
         shown = ", ".join(classes[:12]) + ", ..." * (len(classes) > 12)
+        name = self.reading.get("label")
+        answers = f"labels {what} with one of {len(classes)} labels: {shown}"
+        if not classes:
+            answers = f"says a number{f', {name},' if name else ''} of {what}"
         return About(
-            answers=f"This model labels {what} with one of {len(classes)} labels: {shown}.",
+            answers=f"This model {answers}.",
             layers=layers_in_words(self.spec.layers) + (f", pooled by {pool}" if pool else ""),
             inputs=reads,
             found="{cases:,} sequences, {events:,} steps".format(**self._sizes()),
             split=self.description,
             limits=(
                 "A label that training never saw can never be predicted; where it is the truth it "
-                "counts as an error.",
+                "counts as an error."
+                if classes
+                else "Numbers far from those of training are guesses.",
                 "A missing value of a channel is read as the last one before it, with a flag."
                 if isinstance(schema, Channels)
                 else "What training never saw is read as unknown.",
@@ -135,8 +145,11 @@ class PreparedLabels(Prepared):
         """Score the test sequences; without any, the validation ones, or those of training."""
         named = zip(("test", "validation", "training"), self.parts[::-1], strict=True)
         part, found = next((name, each) for name, each in named if each.cases)
-        runtime = Runtime(artifact)
-        scores = evaluate_labelled(runtime, self.schema, self.fitted_floors, found, seed=seed)
+        runtime, floors = Runtime(artifact), self.fitted_floors
+        if isinstance(floors, RegressionFloors):
+            scores = evaluate_numbers(runtime, self.schema, floors, found, seed=seed)
+        else:
+            scores = evaluate_labelled(runtime, self.schema, floors, found, seed=seed)
         return {"part": part, **scores}
 
     def _sizes(self) -> dict[str, int]:

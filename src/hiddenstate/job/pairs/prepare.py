@@ -30,7 +30,7 @@ from hiddenstate.models import Regularisation, Trainable
 from hiddenstate.models.sampling import own_share
 from hiddenstate.models.translator import Translator
 from hiddenstate.runtime.translator import Translator as Runtime
-from hiddenstate.schema import Symbols
+from hiddenstate.schema import Symbols, words
 from hiddenstate.tasks.pair_floors import PairFloors
 from hiddenstate.train import Feed, Recipe
 
@@ -55,6 +55,15 @@ class PreparedPairs(Prepared):
     decoding: Decoding
     remarks: tuple[str, ...]
     reading: Mapping[str, Any]
+
+    @property
+    def longest_length(self) -> int:
+        """Words of the longest training source."""
+        return max(len(words.cut(source)) for source in self.parts[0].sources)
+
+    def resized(self, recipe: Recipe) -> TranslatorSpec:
+        """Return the translator that another recipe asks for."""
+        return spec_of(self.spec.source, self.spec.target, recipe)
 
     def build(self, recipe: Recipe) -> Trainable:
         """Return the torch model with first weights drawn by torch's generator."""
@@ -85,8 +94,10 @@ class PreparedPairs(Prepared):
         return training, validation if len(validation.sources) else None
 
     def finishing(self, recipe: Recipe) -> Feed | None:
-        """Return training and validation pairs together."""
+        """Return training and validation pairs together, where there are others to score."""
         del recipe
+        if not self.parts[2]:
+            return None
         training, validation, _ = self._coded
         return PairFeed(
             [*training.sources, *validation.sources], [*training.targets, *validation.targets]

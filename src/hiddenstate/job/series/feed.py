@@ -65,13 +65,16 @@ class WindowFeed(Feed):
         """Cut the windows out; their targets are distances from the base at their step."""
         lanes = self.lanes
         lane, first, length = item.T
-        steps = np.arange(int(length.max()))
+        steps = np.arange(int(length.max(initial=0)))
         rows = first[:, None] + np.minimum(steps, length[:, None] - 1)
         real = steps < length[:, None]
         ends = np.searchsorted(lanes.offsets, first, side="right") - 1
         begin, end = self.span[ends].T
         ahead = rows[..., None] + np.arange(1, self.horizon + 1)
         inside = (ahead >= begin[:, None, None]) & (ahead < end[:, None, None]) & real[..., None]
+        # A window that does not begin with its series scores no step before it has read `warm`.
+        cold = first != lanes.offsets[ends]
+        inside &= ((steps >= self.warm) | ~cold[:, None])[..., None]
         seen = np.minimum(ahead, len(lanes.values) - 1)
         if lanes.shared:
             values = lanes.values[seen, lane[:, None, None]][..., None]

@@ -67,9 +67,9 @@ class PreparedFrames(Prepared):
         return self.feed(0), self.feed(1) if self.bounds.steps(1) else None
 
     def finishing(self, recipe: Recipe) -> Feed | None:
-        """Return training and validation series together."""
+        """Return training and validation series together, where there are others to score."""
         del recipe
-        return self.feed(0, 1)
+        return self.feed(0, 1) if self.bounds.steps(2) else None
 
     def identity(self) -> Json:
         """Return counts and a digest of the signal."""

@@ -52,6 +52,15 @@ class PreparedSeries(Prepared):
         """Steps of a training window."""
         return self.task.context
 
+    @property
+    def longest_length(self) -> int:
+        """Steps ahead."""
+        return self.task.horizon
+
+    def steps_at(self, length: int) -> int:  # noqa: ARG002
+        """Return what is read before a forecast, however far it goes."""
+        return self.task.context
+
     def build(self, recipe: Recipe) -> SequenceModel:
         """Return a model that begins with its base, and with the base's errors as its spread."""
         model = sequence_model(self.spec, recipe, self.longest_steps)
@@ -80,7 +89,9 @@ class PreparedSeries(Prepared):
         return training, judged if self.bounds.steps(1) else None
 
     def finishing(self, recipe: Recipe) -> Feed | None:
-        """Return windows of training and validation part together."""
+        """Return windows of training and validation part together, where there is another."""
+        if not self.bounds.steps(2):
+            return None
         rows = self.bounds.rows
         return self.feed(np.stack([rows[:, 0], rows[:, 2]], axis=1), recipe)
 

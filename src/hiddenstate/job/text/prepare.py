@@ -6,12 +6,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from hiddenstate.artifact import HeadSpec, ModelSpec, TransformerSpec
+from hiddenstate.artifact import HeadSpec, ModelSpec
 from hiddenstate.data.text import Texts, read_texts, split_texts
 from hiddenstate.errors import DataError, UsageError
-from hiddenstate.job.layers import layers_of
 from hiddenstate.job.prepared import called
-from hiddenstate.job.text.prepared import PreparedText
+from hiddenstate.job.text.prepared import PreparedText, windowed_layers
 from hiddenstate.job.text.unknowns import unknowns_in_words
 from hiddenstate.schema import Symbols
 from hiddenstate.schema.documents import BOUNDARY, TextCodes
@@ -157,13 +156,7 @@ def _tell_unknowns(name: str, part: Texts, symbols: Symbols, tell: Remark) -> No
 def _spec(symbols: Symbols, recipe: Recipe) -> ModelSpec:
     model = recipe.model
     width = min(model.embedding_size, len(symbols))
-    layers = tuple(
-        # Attention sees as far back as gradients go, so that its memory stays bounded in use.
-        replace(layer, window_steps=recipe.text.window)
-        if isinstance(layer, TransformerSpec)
-        else layer
-        for layer in layers_of(recipe, width)
-    )
     classes = [UNKNOWN_NAME, *symbols.names]
     head = HeadSpec({"task": NAME, "classes": classes}, tied=model.tied)
+    layers = windowed_layers(recipe, width)
     return ModelSpec(symbols, (width,), layers, (head,), model.residual, model.layer_norm)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import numpy as np
 import torch
 from torch import nn
 
-from hiddenstate.artifact import Artifact, ModelSpec
+from hiddenstate.artifact import AnyLayerSpec, Artifact, ModelSpec, TransformerSpec
 from hiddenstate.data.text import Texts
 from hiddenstate.job.card import About, layers_in_words
+from hiddenstate.job.layers import layers_of
 from hiddenstate.job.prepared import Json, Prepared, sequence_model
 from hiddenstate.job.text.evaluate import evaluate_text
 from hiddenstate.models import SequenceModel, Trainable
@@ -47,6 +48,10 @@ class PreparedText(Prepared):
         """Steps of a window."""
         return max(self.recipe.text.window, 3)
 
+    def resized(self, recipe: Recipe) -> ModelSpec:
+        """Return the specification with the layers that another recipe asks for."""
+        return replace(self.spec, layers=windowed_layers(recipe, self.spec.input_size))
+
     def build(self, recipe: Recipe) -> Trainable:
         """Return the torch model; the unknown symbol says nothing until it is learnt."""
         model = sequence_model(self.spec, recipe, self.longest_steps)
@@ -69,8 +74,8 @@ class PreparedText(Prepared):
         return self._feed(training), self._feed(validation) if validation.steps else None
 
     def finishing(self, recipe: Recipe) -> Feed | None:  # noqa: ARG002
-        """Return training and validation documents together."""
-        return self._feed(self.codes[3])
+        """Return training and validation documents together, where there are others to score."""
+        return self._feed(self.codes[3]) if self.codes[2].steps else None
 
     def _feed(self, text: TextCodes) -> WindowFeed:
         settings = self.recipe.text
@@ -129,6 +134,19 @@ class PreparedText(Prepared):
             "part": part,
             **evaluate_text(Runtime(artifact), self.language_floors, text, seed=seed),
         }
+
+
+def windowed_layers(recipe: Recipe, width: int) -> tuple[AnyLayerSpec, ...]:
+    """Return the layers over x [B, T, width].
+
+    Attention sees as far back as gradients go, so that its memory stays bounded in use.
+    """
+    return tuple(
+        replace(layer, window_steps=recipe.text.window)
+        if isinstance(layer, TransformerSpec)
+        else layer
+        for layer in layers_of(recipe, width)
+    )
 
 
 def first_embedding(model: SequenceModel, *, tied: bool) -> None:

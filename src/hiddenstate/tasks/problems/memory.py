@@ -29,7 +29,7 @@ _BAI = "Bai, Kolter, Koltun 2018, arXiv:1803.01271, table 1"
 class Adding(Problem):
     """The sum of the two marked ones among T numbers from U(0, 1).
 
-    A step has a number and a mark, 1 at two distinct steps and 0 elsewhere; `marks=halves` puts
+    A step has a number and a mark, 1 at two distinct steps and 0 elsewhere; `marks_in=halves` puts
     one mark into each half. Source: Hochreiter, Schmidhuber 1997, section 5.4; as in Bai et al.
 
     Floor: always 1, the mean of the sum. Its mean squared error is the variance of the sum of two

@@ -115,7 +115,7 @@ def solve(past: NDArray[np.float64], delay: int, units: int) -> NDArray[np.float
     for step in range(lag, len(x) - 1):
         now, first = x[step], step - lag
         before, after = x[first], x[first + 1]
-        outer = x[max(first - 1, 0)] + x[first + 2] if lag > 1 else before + after
+        outer = x[max(first - 1, 0)] + x[first + 2]
         middle = (9 * (before + after) - outer) / 16
         k1 = slope(now, before)
         k2 = slope(now + h / 2 * k1, middle)

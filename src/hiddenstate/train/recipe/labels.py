@@ -7,10 +7,12 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from hiddenstate.train.recipe.sections import Section
+from hiddenstate.train.recipe.series import Level
 
 
 class Labels(Section):
-    """How sequences with labels are read, for classify and label.
+    """How sequences with labels are read, for classify and label, and with numbers in the place of
+    labels for regress and regress_steps.
 
     Beside it stand input.format, delimiter, encoding, exclude (columns, or files of a folder) and
     attributes (the columns that are channels).
@@ -52,6 +54,10 @@ class Labels(Section):
     """Words or characters seen less often in training are unknown."""
     most_symbols: Annotated[int, Field(ge=1)] = 50_000
     """Words (or pairs, or symbols) kept at most, the most frequent ones."""
+    output: Literal["quantiles", "gaussian", "point"] = "quantiles"
+    """What is said of a number: quantiles, a normal distribution, or the number alone."""
+    levels: Annotated[tuple[Level, ...], Field(min_length=1)] = (0.1, 0.5, 0.9)
+    """Levels of the quantiles; the outermost two make the interval that is shown."""
 
 
 # What differs from the recipe's defaults for these tasks; a setting that is given goes first.
@@ -66,3 +72,7 @@ DEFAULTS: dict[str, Any] = {
     "train.input_dropout": 0.3,
     "train.recency": 0.0,
 }
+# Noise that turns a label round is rare; what it does to a number is not.
+NUMBER_DEFAULTS: dict[str, Any] = {**DEFAULTS, "train.dropout": 0.2, "train.input_dropout": 0.0}
+# A number at a step is wanted at that step, before those after it are there.
+STEP_NUMBER_DEFAULTS: dict[str, Any] = {**NUMBER_DEFAULTS, "model.bidirectional": False}

@@ -84,7 +84,7 @@ class Model(Section):
     residual: bool = False
     """Add a layer's input to its output where the widths agree."""
     layer_norm: bool = False
-    """Normalise the output of each layer."""
+    """Normalise the input of every layer but the first."""
     init: Literal["orthogonal", "chrono", "identity", "uniform"] | None = None
     """Scheme of the first weights. When not given: chrono, which starts with gates that remember
     for as long as the training histories are (Tallec and Ollivier 2018), and orthogonal for the

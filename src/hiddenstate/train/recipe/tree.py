@@ -22,6 +22,8 @@ DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     "lm": text.DEFAULTS,
     "classify": labels.DEFAULTS,
     "label": labels.DEFAULTS,
+    "regress": labels.NUMBER_DEFAULTS,
+    "regress_steps": labels.STEP_NUMBER_DEFAULTS,
     "forecast": series.DEFAULTS,
     "next_frame": series.FRAME_DEFAULTS,
     "translate": pairs.DEFAULTS,
@@ -34,8 +36,9 @@ class Recipe(Section):
 
     tasks: Annotated[tuple[str, ...], Field(min_length=1)] = ("next_event",)
     """What is learnt. Of event logs, several at once: next_event, remaining_time, time_to_next,
-    occurs:ACTIVITY, outcome:column=COLUMN. Of text: lm. Of sequences with labels: classify, label.
-    Of series: forecast, next_frame. Of pairs: translate. Made on the spot: problem:NAME."""
+    occurs:ACTIVITY, outcome:column=COLUMN. Of text: lm. Of sequences with labels: classify, label;
+    with numbers: regress, regress_steps. Of series: forecast, next_frame. Of pairs: translate. Made
+    on the spot: problem:NAME."""
     input: Input = Input()
     split: Split = Split()
     model: Model = Model()
