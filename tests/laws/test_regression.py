@@ -6,12 +6,14 @@ import json
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 from sklearn.linear_model import Ridge
 from sklearn.metrics import mean_absolute_error, mean_pinball_loss, root_mean_squared_error
 from sklearn.preprocessing import StandardScaler
 
 from hiddenstate.artifact import HeadSpec
 from hiddenstate.errors import ShapeError
+from hiddenstate.job.labels.task import in_own_units
 from hiddenstate.runtime.heads import Head
 from hiddenstate.runtime.weights import Weights
 from hiddenstate.schema import Scaler
@@ -152,3 +154,19 @@ def test_a_signed_number_may_be_below_zero_and_a_duration_never_is() -> None:
         assert HeadSpec.from_json(json.loads(json.dumps(spec.to_json()))) == spec
         head = Head(0, spec, Weights(weights), 3, np.zeros((0, 0), np.float32))
         assert head.decode(np.zeros((4, 1), np.float32)).tolist() == [expected] * 4
+
+
+def test_what_a_head_says_is_told_in_the_numbers_own_unit() -> None:
+    task = {"task": "regress", "classes": [], "signed": True, "levels": [0.1, 0.5, 0.9]}
+    scaler = Scaler(10.0, 3.0)
+    normal = HeadSpec(task, scaler, "gaussian")
+    told = in_own_units(normal, np.array([[[1.0], [2.0]]]))
+    assert told.point.tolist() == [13.0]
+    assert told.quantiles is not None
+    np.testing.assert_allclose(told.quantiles, [norm(13.0, 6.0).ppf(LEVELS)])
+    spread = HeadSpec(task, Scaler(0.5, 2.0, log1p=True), "quantiles", 1, LEVELS)
+    told = in_own_units(spread, np.array([[[-1.0, 0.0, 1.0]]]))
+    assert told.quantiles is not None
+    np.testing.assert_allclose(told.quantiles, [[-np.expm1(1.5), *np.expm1([0.5, 2.5])]])
+    np.testing.assert_allclose(told.point, [np.expm1(0.5)])
+    assert in_own_units(HeadSpec(task, scaler, "number"), np.array([-4.0])).point.tolist() == [-4.0]

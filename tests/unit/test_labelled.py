@@ -335,6 +335,7 @@ def test_numbers_are_read_from_every_source_and_a_missing_one_is_none(tmp_path: 
     for source in sources:
         found, report = read_labelled(source, numeric=True)
         np.testing.assert_array_equal(numbers(found), values)
+        assert (found.labels.codes < 0).tolist() == [False, False, True]
         told = report.repair("no_label")
         assert told is not None
         assert told.count == 1, source
