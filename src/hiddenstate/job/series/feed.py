@@ -74,7 +74,7 @@ class WindowFeed(Feed):
         inside = (ahead >= begin[:, None, None]) & (ahead < end[:, None, None]) & real[..., None]
         # A window that does not begin with its series scores no step before it has read `warm`.
         cold = first != lanes.offsets[ends]
-        inside &= ((steps >= self.warm) | ~cold[:, None])[..., None]
+        inside &= ((steps >= self.warm - 1) | ~cold[:, None])[..., None]
         seen = np.minimum(ahead, len(lanes.values) - 1)
         if lanes.shared:
             values = lanes.values[seen, lane[:, None, None]][..., None]
