@@ -31,8 +31,9 @@ SANITIZED := $(wildcard tests/laws/test_native*.py) tests/laws/test_scan.py test
 demo: $(firstword $(wildcard .venv/installed-dev) .venv/installed-train)
 	.venv/bin/hiddenstate demo --out demo --overwrite
 
+# Files of tests are shared out to as many processes as there are processors, each of one thread.
 test: .venv/installed-dev
-	.venv/bin/python -m pytest
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n auto --dist loadfile
 
 check: .venv/installed-dev
 	.venv/bin/ruff check .
