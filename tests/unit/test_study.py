@@ -314,7 +314,7 @@ def test_a_setting_of_one_cell_is_that_cells() -> None:
 
 
 def test_the_key_knows_all_that_rows_depend_on() -> None:
-    fit = Fit("problem:parity", "gru", 0, 8, (4, 8), {"train": {"epochs": 2}})
+    fit = Fit("problem:parity", "gru", 0, 8, (4, 8), {"train": {"epochs": 2}}, {"digest": "a"})
     changes: list[dict[str, Any]] = [
         {"source": "problem:adding"},
         {"cell": "lstm"},
@@ -322,6 +322,7 @@ def test_the_key_knows_all_that_rows_depend_on() -> None:
         {"hidden_size": 9},
         {"lengths": (4,)},
         {"settings": {"train": {"epochs": 3}}},
+        {"data": {"digest": "b"}},
     ]
     keys = {replace(fit, **change).key for change in changes}
     assert len(keys | {fit.key}) == len(changes) + 1
@@ -399,7 +400,7 @@ def test_another_comparison_in_the_folder_is_refused(
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(UsageError, match="is no comparison"):
         compare(PARITY, tmp_path, lengths=(6,), seeds=1, budget=1500, **SMALL)
-    assert not any(rows_file(tmp_path, Fit(PARITY, "gru", 0, 1, (6,), {})).parent.glob("*"))
+    assert not any(rows_file(tmp_path, Fit(PARITY, "gru", 0, 1, (6,), {}, {})).parent.glob("*"))
 
 
 def test_equal_time_ends_every_fit_by_the_clock(tmp_path: Path) -> None:

@@ -103,8 +103,11 @@ def compare(
         observer(remark)
     folder = Path(out)
     _begin(folder, plan, sizes, overwrite=overwrite)
+    data = prepared.identity()
     fits = [
-        _fit(plan, cell, seed, sizes[cell]) for seed in range(plan.seeds) for cell in plan.cells
+        _fit(plan, cell, seed, sizes[cell], data)
+        for seed in range(plan.seeds)
+        for cell in plan.cells
     ]
     for done, fit in enumerate(run_all(fits, folder, processes, observer), start=1):
         missing = None if rows_file(folder, fit).exists() else "its process died"
@@ -119,10 +122,10 @@ def compare(
     return comparison
 
 
-def _fit(plan: Plan, cell: str, seed: int, size: Size) -> Fit:
+def _fit(plan: Plan, cell: str, seed: int, size: Size, data: Mapping[str, Any]) -> Fit:
     more = {"model.hidden_size": size.hidden_size, "train.seed": seed}
     settings = plan.recipe(cell, **more).model_dump(mode="json", exclude_none=True)
-    return Fit(plan.source, cell, seed, size.hidden_size, plan.lengths, settings)
+    return Fit(plan.source, cell, seed, size.hidden_size, plan.lengths, settings, data)
 
 
 def _begin(folder: Path, plan: Plan, sizes: Mapping[str, Size], *, overwrite: bool) -> None:

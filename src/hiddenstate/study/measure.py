@@ -146,10 +146,13 @@ def _reading(artifact: Artifact, rows: int, steps: int) -> Timed:
     if runtime.spec.refusals("streaming") or steps < 1:
         return lambda: runtime.run_whole(codes, numbers), None
     _, state = runtime.run(codes[:1], numbers[:1])
-    return (
-        lambda: runtime.run_whole(codes, numbers),
-        lambda: runtime.step_many(codes[:1, 0], numbers[:1, 0], state),
-    )
+
+    def step() -> None:
+        # On from the state of the step before, as a live sequence goes: its cache is not copied.
+        nonlocal state
+        _, state = runtime.step_many(codes[:1, 0], numbers[:1, 0], state)
+
+    return lambda: runtime.run_whole(codes, numbers), step
 
 
 def _translating(artifact: Artifact, rows: int, steps: int) -> Timed:
@@ -157,10 +160,12 @@ def _translating(artifact: Artifact, rows: int, steps: int) -> Timed:
     translator = Translator(artifact)
     codes, lengths = np.zeros((rows, steps), dtype=np.int64), np.full(rows, steps)
     *_, place = translator.run(codes[:1], translator.read(codes[:1], lengths[:1]))
-    return (
-        lambda: translator.run(codes, translator.read(codes, lengths)),
-        lambda: translator.step(codes[:1, 0], place),
-    )
+
+    def step() -> None:
+        nonlocal place
+        _, place = translator.step(codes[:1, 0], place)
+
+    return lambda: translator.run(codes, translator.read(codes, lengths)), step
 
 
 def _seconds(run: Callable[[], Any]) -> float:

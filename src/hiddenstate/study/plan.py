@@ -60,7 +60,8 @@ class Plan:
             if name.partition(".")[0] not in CELLS
         }
         timed = {"train.minutes": self.minutes, "train.epochs": 1_000_000}
-        timed |= {"train.patience": 1_000_000}
+        # The last epochs with the validation part are not on the clock.
+        timed |= {"train.patience": 1_000_000, "train.finish_epochs": 0}
         asked = {"problems.test_lengths": list(self.lengths)}
         return read_recipe(
             None,
@@ -78,7 +79,10 @@ class Plan:
 
 @dataclass(frozen=True)
 class Fit:
-    """One fit of a comparison, with everything that its rows depend on."""
+    """One fit of a comparison, with everything that its rows depend on.
+
+    data: what was read, as `Prepared.identity` tells it: a file may have grown since
+    """
 
     source: str
     cell: str
@@ -86,6 +90,7 @@ class Fit:
     hidden_size: int
     lengths: tuple[int, ...]
     settings: Mapping[str, Any]
+    data: Mapping[str, Any]
 
     @property
     def key(self) -> str:

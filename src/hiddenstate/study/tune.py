@@ -72,9 +72,9 @@ def tune(
     cells:    cells to choose from; the recipe's one otherwise
     settings: of every trial, by the names of a recipe
 
-    A trial whose validation losses are worse than most at the same epoch is given up. The test
-    part is not looked at. Ctrl-C leaves what is done. Raises UsageError for a setting that is not
-    in SPACE, TrainingError where no trial could be made.
+    A trial whose validation losses are worse than most at the same epoch is given up. The scores
+    of the test part decide nothing. Ctrl-C leaves what is done. Raises UsageError for a setting
+    that is not in SPACE, TrainingError where no trial could be made.
     """
     base = read_recipe(recipe, settings)
     searched = _searched(search, settings)
@@ -85,11 +85,15 @@ def tune(
     study = optuna.create_study(
         storage=optuna.storages.JournalStorage(backend),
         study_name=NAME,
-        sampler=optuna.samplers.TPESampler(seed=seed, n_startup_trials=RANDOM_TRIALS),
         pruner=optuna.pruners.MedianPruner(n_startup_trials=RANDOM_TRIALS // 2, n_warmup_steps=3),
         load_if_exists=True,
     )
-    _require_same(study, {"source": str(source), "search": [*searched, *cells]}, folder)
+    told = {"source": str(source), "search": [*searched, *cells], "recipe": base.to_toml()}
+    _require_same(study, told, folder)
+    # A search that goes on draws on from where it stopped, not the first trials again.
+    study.sampler = optuna.samplers.TPESampler(
+        seed=seed + len(study.trials), n_startup_trials=RANDOM_TRIALS
+    )
     for stale in study.get_trials(states=[optuna.trial.TrialState.RUNNING]):
         study.tell(stale.number, state=optuna.trial.TrialState.FAIL)
 
@@ -112,6 +116,12 @@ def tune(
         if model.interrupted:
             raise KeyboardInterrupt
         loss = model.metrics["training"].get("best_loss")
+        if loss is None:
+            raise UsageError(
+                "A trial had no validation loss.",
+                "The search goes by the loss on the validation part.",
+                "Leave split.validation above 0.",
+            )
         observer(f"trial {trial.number}: {loss:.4f}, " + _in_words(proposed))
         return float(loss)
 
@@ -175,11 +185,21 @@ def _require_same(study: optuna.Study, told: Mapping[str, Any], folder: Path) ->
         before = study.user_attrs.get(name)
         if before is not None and before != value:
             raise UsageError(
-                f"The search in {folder} was begun with {name} {before}, now it is {value}.",
-                "A search goes on with the same source over the same settings.",
+                f"The search in {folder} was begun with another {name}; "
+                f"then: {_only_in(before, value)}; now: {_only_in(value, before)}.",
+                "A search goes on with the same source, recipe and settings to search: its losses "
+                "are compared.",
                 "Choose another --out.",
             )
         study.set_user_attr(name, value)
+
+
+def _only_in(told: Any, other: Any) -> str:
+    """Return the lines or names of one value that the other lacks."""
+    ours, others = (
+        value.splitlines() if isinstance(value, str) else list(value) for value in (told, other)
+    )
+    return ", ".join(str(each) for each in ours if each not in others) or "nothing more"
 
 
 def _in_words(proposed: Mapping[str, Any]) -> str:
