@@ -138,7 +138,7 @@ def test_a_search_goes_on_and_gives_a_recipe(tmp_path: Path) -> None:
     assert first.code == 0, first.err
     more = call(f"{tune} --trials 3 --cells gru,elman", tmp_path)
     assert more.code == 2
-    assert "was begun with search" in more.err
+    assert "was begun with another search" in more.err
     more = call(f"{tune} --trials 3 --json", tmp_path)
     assert more.code == 0, more.err
     trials = polars.read_parquet(tmp_path / "searched" / "trials.parquet")
