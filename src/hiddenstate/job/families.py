@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
-from hiddenstate.errors import UsageError
+from hiddenstate.errors import UsageError, nearest
+from hiddenstate.tasks import TASKS
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ FAMILIES = (
 def family_of(tasks: Sequence[str]) -> Family:
     """Return the family of tasks by their first words; every other task is about event logs.
 
-    Raises UsageError for tasks of several families, or several where one is learnt at a time.
+    Raises UsageError for an unknown task, for tasks of several families, or several where one is learnt at a time.
     """
     found = [_of(task) for task in tasks]
     if len(tasks) > 1 and any(family is not EVENTS for family in found):
@@ -58,4 +59,11 @@ def family_of(tasks: Sequence[str]) -> Family:
 
 def _of(task: str) -> Family:
     kind = task.partition(":")[0]
+    known = [*TASKS, *(name for family in FAMILIES for name in family.tasks)]
+    if kind not in known:
+        raise UsageError(
+            f"There is no task {kind!r}.",
+            f"The tasks are {', '.join(known)}.",
+            f"Name one of them.{nearest(kind, known)}",
+        )
     return next((family for family in FAMILIES if kind in family.tasks), EVENTS)
