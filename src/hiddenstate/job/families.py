@@ -45,7 +45,8 @@ FAMILIES = (
 def family_of(tasks: Sequence[str]) -> Family:
     """Return the family of tasks by their first words; every other task is about event logs.
 
-    Raises UsageError for an unknown task, for tasks of several families, or several where one is learnt at a time.
+    Raises UsageError for an unknown task, for tasks of several families, and for several where one
+    is learnt at a time.
     """
     found = [_of(task) for task in tasks]
     if len(tasks) > 1 and any(family is not EVENTS for family in found):
