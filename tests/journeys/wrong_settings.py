@@ -31,6 +31,12 @@ SETTINGS = (
     ),
     Wrong("no epochs", "fit log.csv --out out --epochs 0", ("epochs", "0"), code=2),
     Wrong("a learning rate below zero", f"{FIT} --learning-rate -1", ("learning_rate",), code=2),
+    Wrong(
+        "tied weights where no symbols are written",
+        f"{FIT} --set model.tied=true",
+        ("model.tied", "next_event"),
+        code=2,
+    ),
     Wrong("a state of no width", f"{FIT} --hidden-size 0", ("hidden_size",), code=2),
     Wrong("a cell nobody knows", f"{FIT} --cell gruu", ("gruu", "gru"), code=2),
     Wrong("a kernel nobody knows", f"{FIT} --kernel fastest", ("fastest", "reference")),

@@ -58,6 +58,12 @@ def fit(
         settings = {"tasks": [str(source)], **settings}
     chosen = read_recipe(recipe, settings)
     family = family_of(chosen.tasks)
+    if chosen.model.tied and family.name not in ("text", "pairs"):
+        raise UsageError(
+            f"model.tied is set, and the task is {chosen.tasks[0]}.",
+            "Only language models and translators write the symbols that they read.",
+            "Leave it out.",
+        )
     folder = None if out is None else RunFolder(Path(out))
     if resume and (folder is None or overwrite):
         raise UsageError(
