@@ -145,6 +145,19 @@ SERIES = (
         _of(roll().replace("\n3,", "\n3,3", 1)),
     ),
     Wrong(
+        "rows for frames",
+        _fit("", "next_frame") + " --set series.rows=[10,5,5]",
+        ("series.rows", "whole series"),
+        _of(roll()),
+        code=2,
+    ),
+    Wrong(
+        "frames that stand in one series",
+        _fit("", "next_frame"),
+        ("none to train on", "At least one series"),
+        _of("beat,low,high\n" + "".join(f"{n},{n % 2},1\n" for n in range(40))),
+    ),
+    Wrong(
         "frames with a gap",
         _fit("", "next_frame"),
         ("a missing value", "step 6 of high"),

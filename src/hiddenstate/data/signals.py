@@ -64,14 +64,16 @@ class Signal:
     def followed_by(self, other: Signal) -> Signal:
         """Return the series of both, those of `other` last and with the channels of this one."""
         second = other.with_channels(self.channels)
-        timed = self.times_us is not None and second.times_us is not None
+        times_us = None
+        if self.times_us is not None and second.times_us is not None:
+            times_us = np.concatenate((self.times_us, second.times_us))
         return replace(
             self,
             ids=(*self.ids, *second.ids),
             offsets=np.concatenate((self.offsets, second.offsets[1:] + self.steps)),
             values=np.concatenate((self.values, second.values)),
-            times_us=np.concatenate((self.times_us, second.times_us)) if timed else None,  # type: ignore[arg-type]
-            step_us=self.step_us if timed else None,
+            times_us=times_us,
+            step_us=None if times_us is None else self.step_us,
             parts=None,
         )
 

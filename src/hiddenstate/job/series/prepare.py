@@ -113,6 +113,8 @@ def _refuse_contradictions(recipe: Recipe) -> None:
         wrong = f"series.levels are {list(series.levels)}", "The level 0.5 is the forecast itself"
     elif sorted(set(series.levels)) != list(series.levels):
         wrong = f"series.levels are {list(series.levels)}", "They rise, and none stands twice"
+    elif recipe.tasks[0] == "next_frame" and series.rows is not None:
+        wrong = "series.rows is set", "next_frame gives whole series to training and test"
     elif recipe.split.strict or recipe.split.column is not None:
         wrong = "split.strict or split.column is set", "Series are split in time or by files"
     if wrong is not None:
