@@ -27,7 +27,7 @@ from hiddenstate.job.families import family_of
 from hiddenstate.job.prepared import Prepared
 from hiddenstate.models import Batch
 from hiddenstate.nn import clip_by_norm, detach
-from hiddenstate.train import Recipe, read_recipe
+from hiddenstate.train import read_recipe
 
 TURNS, BATCHES = 15, 6
 
@@ -101,14 +101,12 @@ def our_turn(model: Any, optimiser: Any, items: Sequence[Any], feed: Any, clip: 
     return time.perf_counter() - began
 
 
-def ratios(
-    prepared: Prepared, recipe: Recipe, script: Callable[[], nn.Module], turns: int
-) -> list[float]:
+def ratios(prepared: Prepared, script: Callable[[], nn.Module], turns: int) -> list[float]:
     """Return the script's seconds over ours, turn by turn, on batches of full size."""
-    settings = recipe.train
-    feed, _ = prepared.feeds(recipe)
+    settings = prepared.recipe.train
+    feed, _ = prepared.feeds()
     order = list(feed.order(settings, 1))
-    model, peer = prepared.build(recipe), script()
+    model, peer = prepared.build(), script()
     found = []
     optimisers = [
         torch.optim.AdamW(m.parameters(), lr=1e-3, weight_decay=settings.weight_decay)
@@ -128,7 +126,7 @@ def ratios(
     return found
 
 
-def language(data: Path) -> tuple[Prepared, Recipe, Callable[[], nn.Module]]:
+def language(data: Path) -> tuple[Prepared, Callable[[], nn.Module]]:
     recipe = read_recipe(None, {"tasks": ["lm"]})
     prepared = family_of(recipe.tasks).prepare(
         data / "tinyshakespeare/input.txt", recipe, lambda _: None
@@ -137,7 +135,6 @@ def language(data: Path) -> tuple[Prepared, Recipe, Callable[[], nn.Module]]:
     codes = prepared.spec.schema.code_sizes[0]
     return (
         prepared,
-        recipe,
         lambda: Language(
             model.cell,
             codes,
@@ -149,7 +146,7 @@ def language(data: Path) -> tuple[Prepared, Recipe, Callable[[], nn.Module]]:
     )
 
 
-def vowels(data: Path) -> tuple[Prepared, Recipe, Callable[[], nn.Module]]:
+def vowels(data: Path) -> tuple[Prepared, Callable[[], nn.Module]]:
     folder = data / "japanese_vowels"
     files = sorted(folder.glob("*TRAIN*.ts")) or sorted(folder.glob("*rain*"))
     recipe = read_recipe(None, {"tasks": ["classify"]})
@@ -157,7 +154,6 @@ def vowels(data: Path) -> tuple[Prepared, Recipe, Callable[[], nn.Module]]:
     spec, model, train = prepared.spec, recipe.model, recipe.train
     return (
         prepared,
-        recipe,
         lambda: Classifier(
             model.cell,
             len(spec.schema.number_names),
@@ -176,11 +172,12 @@ def main() -> None:
     data = Path(os.environ["HIDDENSTATE_DATA"])
     rows = []
     for name, make in (("tinyshakespeare, lm", language), ("JapaneseVowels, classify", vowels)):
-        prepared, recipe, script = make(data)
+        prepared, script = make(data)
+        recipe = prepared.recipe
         for threads in (1, 2):
             torch.set_num_threads(threads)
             torch.manual_seed(0)
-            found = ratios(prepared, recipe, script, turns)
+            found = ratios(prepared, script, turns)
             low, middle, high = statistics.quantiles(found, n=4)
             model = recipe.model
             shape = f"{model.cell} {model.hidden_size}, batch {recipe.train.batch_size}"

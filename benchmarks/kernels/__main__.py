@@ -15,6 +15,7 @@ import json
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,16 @@ def measure(setting: Setting) -> list[dict[str, Any]]:
             raise SystemExit(f"The measurement {setting.key} failed (exit {done.returncode}).")
         rows: list[dict[str, Any]] = json.loads(out.read_text())
         return rows
+
+
+def text_of(results: Mapping[str, Any]) -> str:
+    """Return results as JSON, a line for each row: what was measured again is what changes."""
+    parts = []
+    for key, each in results.items():
+        about = {name: value for name, value in each.items() if name != "rows"}
+        rows = ",\n".join(f"  {json.dumps(row)}" for row in each["rows"])
+        parts.append(f' "{key}": {json.dumps(about)[:-1]}, "rows": [\n{rows}\n ]}}')
+    return "{\n" + ",\n".join(parts) + "\n}\n"
 
 
 def main() -> None:
@@ -65,7 +76,7 @@ def main() -> None:
             "rows": rows,
         }
         if not chosen.quick:
-            store.write_text(json.dumps(results, indent=1) + "\n")
+            store.write_text(text_of(results))
     text = page.document(results)
     if chosen.quick:
         print(text)

@@ -16,6 +16,8 @@ Arrays = Sequence[Any]
 # What a float32 result may be off by: twice what torch's float32 is off by, and a few roundings.
 TIMES_TORCH = 2.0
 ROUNDINGS = 4 * float(np.finfo(np.float32).eps)
+# Digits that are recorded: a page shows three.
+DIGITS = 6
 
 
 class Candidate(NamedTuple):
@@ -94,16 +96,25 @@ class Row:
         return f"{self.case}: {', '.join(times)}"
 
     def to_json(self) -> dict[str, Any]:
-        """Return what is recorded: summaries instead of samples."""
+        """Return what is recorded: summaries instead of samples, in as many digits as they have."""
         return {
             "case": self.case,
-            "times_s": {name: Spread.of(each) for name, each in self.samples.items()},
+            "times_s": rounded({name: Spread.of(each) for name, each in self.samples.items()}),
             "rounds": max(map(len, self.samples.values()), default=0),
-            "errors": self.errors,
+            "errors": rounded(self.errors),
             "wrong": self.wrong,
-            "checks": self.checks,
-            "facts": self.facts,
+            "checks": rounded(self.checks),
+            "facts": rounded(self.facts),
         }
+
+
+def rounded(value: Any) -> Any:
+    """Return JSON values with every number in DIGITS digits."""
+    if isinstance(value, float):
+        return float(f"{value:.{DIGITS}g}")
+    if isinstance(value, Mapping):
+        return {name: rounded(each) for name, each in value.items()}
+    return [rounded(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def measured(

@@ -72,13 +72,41 @@ holds its call through torch, which rules at H=64. Ratios are above 1 where one 
 """,
 }
 
+TRIED = """
+## What is missed, and what was tried
+
+Times that were measured once, beside the tables, to find out why; ratios of one run.
+
+- **Share of the peak** at H of 200 to 512. Where an LSTM of 64x32x256x256 spends its time: outer
+  products for the weights' gradients 30 %, projections and the way back to h and x 40 %, gates with
+  their product 17 %, elementwise way back 3 %, packing 1.5 %. Tried: chunks of 128, 256 and 512
+  rows on the way back (256 is best, by 2 %); B side by side and A prefetched in the outer products
+  (25 % with AVX2, 2 % with AVX-512; kept); kept gates stored past the caches (7 to 15 % of the way
+  forth where they exceed 4 MB; kept). H=200 pays 4 % for rows padded to 208. An Elman layer has
+  the fewest operations for what it moves.
+- **Two threads and one row** (one step, or 1000 steps of one sequence, from H=256 on). ONNX Runtime
+  and oneDNN cut the columns of the product and wait for each other at every step. Here threads
+  share out rows and never wait, by design: one row is one thread's work, and columns were not
+  tried. On one thread these sizes meet their targets.
+- **Two threads, LSTM up to H=128.** Tried: threads started once for both phases of the way back, on
+  stacks from a pool (1.55 times as fast with two threads at 16x64x32x64, before it .62; kept); a
+  second thread from 16 million operations on only (kept).
+- **Linear scan with malloc tuned**: torch's loop is faster then, and the ratio falls below 12. The
+  way back, whose pace was .48: ordinary stores (.76 of its speed), software prefetch of
+  falling rows (no change), blocks of rising rows (.62), copies (.71), several sequences at once
+  (.57), two passes over blocks of 64 kB with prefetch (.74; kept).
+- **Trace of short sequences**: Python makes the views of gates and states. Tried: one unbind for
+  all (1.15 to 1.11; kept), projections stored past the caches from 512 kB on (1.12 to 1.04 at
+  32x128x64x128; kept).
+"""
+
 
 def document(results: Mapping[str, Any]) -> str:
     """Return the page."""
     lines = [INTRODUCTION]
     for machine, items in _machines(results.values()):
         lines += [f"Machine of {items}: {_machine(machine)}", ""]
-    lines += [*_verdicts(results.values()), ""]
+    lines += [*_verdicts(results.values()), TRIED]
     for item, title in TITLES.items():
         parts = [each for each in results.values() if each["setting"]["item"] == item]
         if parts:

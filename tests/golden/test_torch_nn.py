@@ -167,7 +167,8 @@ def test_what_torch_has_not_is_refused(stack: Stack, reason: str) -> None:
 
 def test_dropout_and_mode_travel() -> None:
     stack = from_torch(nn.GRU(D, H, 2, dropout=0.25).eval())
-    assert (stack.dropout.share, stack.dropout.variational, stack.training) == (0.25, False, False)
+    (between,) = stack.dropouts
+    assert (between.share, between.variational, stack.training) == (0.25, False, False)
     again = to_torch(stack.train())
     assert (again.dropout, again.training) == (0.25, True)
 

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -59,7 +60,7 @@ def test_lines_go_through_a_process_one_for_one(translator: Path) -> None:
 def test_translating_loads_neither_torch_nor_tables(translator: Path) -> None:
     script = (
         "import sys, hiddenstate; hiddenstate.load('run').translate(['1 2']); "
-        "print([name for name in ('torch', 'polars', 'pydantic', 'plotly') if name in sys.modules])"
+        "print([name for name in ('torch', 'polars', 'pydantic') if name in sys.modules])"
     )
     done = subprocess.run(
         [sys.executable, "-c", script],
@@ -87,10 +88,15 @@ def test_a_file_gives_a_file_json_and_where_the_model_looked(
     assert [row["source"] for row in rows] == ["1 2 3", "4"]
     assert (tmp_path / "out.txt").read_text() == "".join(f"{row['target']}\n" for row in rows)
     page = (tmp_path / "a.html").read_text()
-    assert "Plotly" in page
+    assert "Where the model looked" in page
     assert 'src="http' not in page
-    looked = call("translate run in.txt --alignment a.json --target 'eins zwei'", tmp_path)
-    assert looked.code == 0, looked.err
+    for name in ("a.json", "a.svg"):
+        looked = call(f"translate run in.txt --alignment {name} --target 'eins zwei'", tmp_path)
+        assert looked.code == 0, looked.err
+    drawn = ElementTree.parse(tmp_path / "a.svg").getroot()
+    cells = [each.text or "" for each in drawn.iter("{http://www.w3.org/2000/svg}title")]
+    assert len(cells) == 9
+    assert cells[3].startswith("zwei looks at 1: 0.")
     alignment = json.loads((tmp_path / "a.json").read_text())
     assert alignment["target"] == ["eins", "zwei", "<end>"]
     assert [len(row) for row in alignment["weights"]] == [3, 3, 3]
@@ -123,10 +129,20 @@ def test_a_transformer_translates(tmp_path: Path) -> None:
     done = call(f"{FIT} --cell attention", tmp_path)
     assert done.code == 0, done.err
     (tmp_path / "in.txt").write_text("1 2\n")
-    assert call("translate out in.txt", tmp_path).code == 0
-    refused = call("translate out in.txt --alignment a.json", tmp_path)
-    assert refused.code == 1
-    assert "'cross'" in refused.err
+    looked = call("translate out in.txt --alignment a.json --target 'eins zwei'", tmp_path)
+    assert looked.code == 0, looked.err
+    other = call("translate out in.txt --alignment b.json --target 'eins zwei' --head 2", tmp_path)
+    assert other.code == 0, other.err
+    weights = [
+        json.loads((tmp_path / name).read_text())["weights"] for name in ("a.json", "b.json")
+    ]
+    for rows in weights:
+        assert [len(row) for row in rows] == [2, 2, 2]
+        assert [sum(row) for row in rows] == pytest.approx([1, 1, 1], abs=1e-3)
+    assert weights[0] != weights[1]
+    refused = call("translate out in.txt --alignment c.json --head 99", tmp_path)
+    assert refused.code == 2
+    assert "with 4, counted from 1" in refused.err
 
 
 WRONG = (
@@ -159,8 +175,10 @@ WRONG = (
     Wrong("two tasks", f"{FIT} --task next_event", ("together",), {"pairs.tsv": PAIRS}, code=2),
     Wrong("nothing to translate", "translate translator in.txt", ("in.txt holds no text",),
           {"in.txt": "\n \n"}),
-    Wrong("an ending", "translate translator in.txt --alignment a.png", (".html or .json",),
+    Wrong("an ending", "translate translator in.txt --alignment a.png", (".svg or .json",),
           {"in.txt": "1\n"}, code=2),
+    Wrong("a target without an alignment", "translate translator in.txt --target eins",
+          ("--target", "--alignment"), {"in.txt": "1\n"}, code=2),
     Wrong("a file that is there", "translate translator in.txt --out in.txt", ("in.txt exists",),
           {"in.txt": "1\n"}, code=2),
     Wrong("a model of event logs", "translate run in.txt", ("next_event",), {"in.txt": "1\n"},

@@ -65,6 +65,7 @@ SPECS = {
     "cross": spec_of("cross"),
     "deep": spec_of("general", "lstm", layers=2),
     "deep cross": spec_of("cross", layers=2, tied=False),
+    "reversed cross": spec_of("cross", reverse_source=True),
     "one way": spec_of("first_state", "lstm", layers=2, both=False),
     "reversed": spec_of("first_state", both=False, reverse_source=True),
     "reversed both": spec_of("dot", reverse_source=True),
@@ -224,13 +225,18 @@ def test_a_beam_gives_what_forcing_says_and_sources_do_not_mix(spec: TranslatorS
 def test_weights_over_the_source_sum_to_one(spec: TranslatorSpec) -> None:
     fast = runtime_of(torch_of(spec))
     source, target = np.array([1, 2, 3, 4]), np.array([1, 0, 2])
-    if not spec.attends:
+    if not spec.attends and spec.context != "cross":
         with pytest.raises(SpecError, match=r"pairs\.context"):
             fast.alignment(source, target)
         return
     alpha = fast.alignment(source, target)
     assert alpha.shape == (4, 4)
-    np.testing.assert_allclose(alpha.sum(axis=1), 1.0, rtol=1e-5)
+    heads = fast.looks(source, target)
+    assert len(heads) == (1 if spec.attends else 2)
+    np.testing.assert_allclose(heads.sum(axis=-1), 1.0, rtol=1e-5)
+    np.testing.assert_allclose(heads.mean(axis=0), alpha, rtol=1e-6)
+    if not spec.attends:
+        return
     codes = np.zeros((2, 6), np.int64)
     codes[0, :4] = source
     place = fast.read(codes, np.array([4, 6]))
@@ -239,6 +245,30 @@ def test_weights_over_the_source_sum_to_one(spec: TranslatorSpec) -> None:
     assert (padded[0, :, 4:] == 0).all()
     turned = padded[0, :, 3::-1] if spec.reverse_source else padded[0, :, :4]
     np.testing.assert_allclose(turned, alpha, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", [name for name in SPECS if SPECS[name].context == "cross"])
+@pytest.mark.parametrize("largest", [1_000_000, 10])
+def test_a_transformer_looks_where_torchs_last_block_does(
+    name: str, largest: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In torch beside a longer source; in the runtime also where few queries are run at once."""
+    monkeypatch.setattr("hiddenstate.runtime.blocks.LARGEST_SCORES", largest)
+    spec = SPECS[name]
+    model = torch_of(spec).double()
+    source, target = np.array([1, 2, 3, 4]), np.array([1, 0, 2])
+    batch = batch_of([source, np.array([5, 6, 0, 1, 2, 3])], [target, target])
+    inputs = torch.nn.functional.pad(batch.target, (1, 0), value=spec.boundary)
+    with torch.no_grad():
+        read = model.read(batch.source, batch.source_lengths)
+        _, _, scans = model.decoder.trace(model.target_embedding(inputs), None, read.first)
+    expected = scans[-1].gates.memory[0].numpy()
+    assert not expected[..., 4:].any()
+    expected = expected[..., :4]
+    found = runtime_of(model.float()).looks(source, target)
+    np.testing.assert_allclose(
+        found[..., ::-1] if spec.reverse_source else found, expected, rtol=1e-5, atol=1e-6
+    )
 
 
 @every_spec

@@ -65,6 +65,6 @@ def test_a_frame_model_starts_from_how_often_channels_are_on() -> None:
     recipe = read_recipe(None, {"tasks": ["next_frame"], "hidden_size": 8})
     ready = prepare(frames(), recipe, lambda _: None)
     assert isinstance(ready, PreparedFrames)
-    chances = 1 / (1 + np.exp(-ready.build(recipe).heads[0].bias.detach().numpy()))
+    chances = 1 / (1 + np.exp(-ready.build().heads[0].bias.detach().numpy()))
     begin, end = ready.bounds.rows[0, 0], ready.bounds.rows[8, 1]
     np.testing.assert_allclose(chances, ready.signal.values[begin:end].mean(axis=0), atol=0.05)

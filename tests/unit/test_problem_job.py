@@ -145,7 +145,7 @@ def test_no_sequence_is_learnt_from_and_scored_on(seed: int) -> None:
 
 def test_an_epoch_of_a_problem_is_drawn_once(monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = read_recipe(None, {"tasks": ["problem:parity"], "problems.sequences": 6, "epochs": 3})
-    feed, _ = prepare("problem:parity", recipe, lambda _: None).feeds(recipe)
+    feed, _ = prepare("problem:parity", recipe, lambda _: None).feeds()
     seen = []
     drawn = type(feed.problem).sample
     monkeypatch.setattr(

@@ -165,11 +165,10 @@ def test_nothing_of_the_test_part_is_known_before_it() -> None:
         for first, second in zip(one.floors()[1].values(), two.floors()[1].values(), strict=True):
             assert np.array_equal(first, second)
         for which in (0, 1):
-            chosen = recipe(**settings)
-            feeds = [each.feeds(chosen)[which] for each in (one, two)]
+            feeds = [each.feeds()[which] for each in (one, two)]
             assert feeds[0] is not None
             assert feeds[1] is not None
-            for item in feeds[0].order(chosen.train, 1):
+            for item in feeds[0].order(one.recipe.train, 1):
                 batches = [each.batch(item) for each in feeds if each is not None]
                 assert batches[0].numbers.equal(batches[1].numbers)
                 assert batches[0].masks[0].equal(batches[1].masks[0])
@@ -187,10 +186,10 @@ def test_a_windows_targets_are_what_follows_each_step(shared: bool, base: str) -
         .alias("y0")
     )
     settings = {"series.shared": shared, "series.base": base}
-    ready, chosen = prepared(frame, **settings), recipe(**settings)
+    ready = prepared(frame, **settings)
     lanes, count, start = ready.lanes, 0, ready.task.base_of(ready.fitted_floors)
-    training = ready.feeds(chosen)[0]
-    for item in training.order(chosen.train, 3):
+    training = ready.feeds()[0]
+    for item in training.order(ready.recipe.train, 3):
         batch = training.batch(item)
         targets, masks = batch.targets[0].numpy(), batch.masks[0].numpy()
         for b, (lane, first, length) in enumerate(item):
@@ -229,12 +228,12 @@ def test_what_each_base_is() -> None:
 
 
 def test_the_validation_windows_cover_every_step_once() -> None:
-    ready, chosen = prepared(table()), recipe()
-    judged = ready.feeds(chosen)[1]
+    ready = prepared(table())
+    judged = ready.feeds()[1]
     assert judged is not None
     begin, end = ready.bounds.part(1)[0]
     scored = np.zeros((2, 600), dtype=int)
-    for item in judged.order(chosen.train, None):
+    for item in judged.order(ready.recipe.train, None):
         batch = judged.batch(item)
         for b, (lane, first, length) in enumerate(item):
             nearest = batch.masks[0][b, : int(length), 0].numpy()
@@ -294,8 +293,8 @@ def test_a_channel_without_values_in_training() -> None:
 @pytest.mark.parametrize("name", ["quantiles", "gaussian", "together", "from period"])
 def test_a_forecaster_starts_from_its_base(name: str) -> None:
     ready = prepared(table(), **CASES[name])
-    model = ready.build(recipe(**CASES[name]))
-    batch = ready.feeds(recipe())[0].batch(np.array([[0, 0, 32]]))
+    model = ready.build()
+    batch = ready.feeds()[0].batch(np.array([[0, 0, 32]]))
     (output,), _ = model(batch.codes, batch.numbers, batch.lengths)
     assert not (output - output[:, :1]).any()
     lanes, start = ready.lanes, ready.task.base_of(ready.fitted_floors)
@@ -316,16 +315,16 @@ def test_a_forecaster_starts_from_its_base(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["quantiles", "gaussian", "together", "from linear", "attention"])
 def test_forecasts_are_those_of_the_model_that_was_trained(name: str) -> None:
-    ready, chosen = prepared(table(300), **CASES[name]), recipe(**CASES[name])
+    ready = prepared(table(300), **CASES[name])
     torch.manual_seed(0)
-    model = ready.build(chosen).eval()
+    model = ready.build().eval()
     with torch.no_grad():
         for weight in model.parameters():
             weight.add_(0.2 * torch.randn_like(weight))
     weights = {k: v.detach().numpy().copy() for k, v in model.state_dict().items()}
     runtime = Runtime(Artifact(ready.spec, weights, {}, {}, {}))
-    schema, lanes, row = ready.spec.schema, ready.lanes, 60
-    runner = Forecaster(runtime, schema, ready.task, ready.fitted_floors)  # type: ignore[arg-type]
+    lanes, row = ready.lanes, 60
+    runner = Forecaster(runtime, ready.schema, ready.task, ready.fitted_floors)
     [(_, forecast)] = runner.after(lanes, np.array([row]))
     codes, numbers = (
         torch.from_numpy(np.ascontiguousarray(each[:, : row + 1]))

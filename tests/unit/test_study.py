@@ -35,9 +35,8 @@ from hiddenstate.study.sizes import (
 )
 from hiddenstate.study.statistics import _holm, costs, differences, scores
 from hiddenstate.train import read_recipe
-from tests.journeys import labels
 from tests.journeys.test_translate import PAIRS
-from tests.journeys.wrong_series import roll, signal
+from tests.unit.family_sources import FAMILIES
 from tests.unit.test_problem_job import TINY
 
 SMALL = {name: value for name, value in TINY.items() if name not in ("threads", "hidden_size")}
@@ -62,7 +61,7 @@ def a_plan(**changed: Any) -> Plan:
 def test_no_other_size_comes_nearer_to_the_budget(equal: str) -> None:
     plan = a_plan(equal=equal, budget=4000, settings={**SMALL, "attention.model.layers": 2})
     prepared = prepared_once(plan)
-    steps = float(prepared.feeds(plan.recipe("gru"))[0].lengths.mean())
+    steps = float(prepared.feeds()[0].lengths.mean())
     cost = {"parameters": lambda s: s.parameters, "flops": lambda s: s.flops}[equal]
     for cell, size in equal_sizes(plan, prepared).items():
         unit = 8 if cell == "attention" else 1
@@ -70,7 +69,7 @@ def test_no_other_size_comes_nearer_to_the_budget(equal: str) -> None:
             if hidden < 1:
                 continue
             recipe = plan.recipe(cell, **{"model.hidden_size": hidden})
-            other = size_of(prepared.resized(recipe), hidden, steps)
+            other = size_of(prepared.with_recipe(recipe).spec, hidden, steps)
             assert abs(cost(other) - 4000) >= abs(cost(size) - 4000)
 
 
@@ -88,7 +87,7 @@ def test_parameters_are_counted_without_building(cell: str, options: dict[str, A
     named = {f"model.{name}": value for name, value in options.items()}
     plan = a_plan(settings={**SMALL, **named, "model.hidden_size": 8}, cells=(cell,))
     prepared = prepared_once(plan)
-    built = prepared.build(plan.recipe(cell)).parameters()
+    built = prepared.build().parameters()
     assert parameters_of(prepared.spec) == sum(weight.numel() for weight in built)
 
 
@@ -107,11 +106,10 @@ def test_without_a_budget_the_first_cell_has_its_usual_size() -> None:
 @pytest.mark.parametrize("cell", CELLS)
 def test_what_is_kept_for_a_live_sequence_is_what_the_runtime_keeps(cell: str) -> None:
     plan = a_plan()
-    prepared = prepared_once(plan)
     recipe = plan.recipe(cell, **{"model.hidden_size": 8, "model.layers": 2})
-    spec = prepared.resized(recipe)
-    prepared = replace(prepared, spec=spec)
-    weights = {k: v.detach().numpy() for k, v in prepared.build(recipe).state_dict().items()}
+    prepared = prepared_once(plan).with_recipe(recipe)
+    spec = prepared.spec
+    weights = {k: v.detach().numpy() for k, v in prepared.build().state_dict().items()}
     runtime = Runtime(Artifact(spec, weights, {}, {}, {}))
     _, state = runtime.run(np.zeros((1, 9, 1), np.int64), np.zeros((1, 9, 0), np.float32))
     kept = sum(array.nbytes for layer in state for array in flat(layer))
@@ -136,10 +134,9 @@ def test_a_translator_is_counted_and_kept_as_it_is_built(
     (tmp_path / "pairs.tsv").write_text(PAIRS)
     settings = {"tasks": ["translate"], "pairs.unit": "words", "model.embedding_size": 6}
     plan = a_plan(source=str(tmp_path / "pairs.tsv"), settings=settings, lengths=None)
-    prepared = prepared_once(plan)
     recipe = read_recipe(None, {**settings, "model.hidden_size": 8, **options})
-    prepared = replace(prepared, spec=prepared.resized(recipe))
-    weights = {k: v.detach().numpy() for k, v in prepared.build(recipe).state_dict().items()}
+    prepared = prepared_once(plan).with_recipe(recipe)
+    weights = {k: v.detach().numpy() for k, v in prepared.build().state_dict().items()}
     assert parameters_of(prepared.spec) == sum(value.size for value in weights.values())
     runtime = Translator(Artifact(prepared.spec, weights, {}, {}, {}))
     codes = np.zeros((1, 9), np.int64)
@@ -188,18 +185,18 @@ def test_shuffling_the_past_costs_only_what_rests_on_order(
     name: str, kept: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = a_plan(source=f"problem:{name}:length=12")
-    prepared, recipe = prepared_once(plan), plan.recipe("gru")
+    prepared = prepared_once(plan)
     monkeypatch.setattr(type(prepared), "build", lambda *_: Knows(name))
-    in_order, shuffled = order_control(prepared, recipe, {})
+    in_order, shuffled = order_control(prepared, {})
     assert in_order == 0.0
     assert (shuffled == 0.0) == kept
 
 
 def test_a_past_of_one_step_has_no_order() -> None:
     plan = a_plan(source="problem:parity:length=2", lengths=(2,), cells=("gru",))
-    prepared, recipe = prepared_once(plan), plan.recipe("gru")
-    weights = {k: v.numpy() for k, v in prepared.build(recipe).state_dict().items()}
-    assert np.isnan(order_control(prepared, recipe, weights)).all()
+    prepared = prepared_once(plan)
+    weights = {k: v.numpy() for k, v in prepared.build().state_dict().items()}
+    assert np.isnan(order_control(prepared, weights)).all()
 
 
 def test_the_headline_is_the_metric_that_is_compared_and_its_best_floor() -> None:
@@ -247,6 +244,9 @@ def test_a_difference_larger_than_its_spread_is_found_and_no_other() -> None:
     assert found["difference"] == pytest.approx(0.1, abs=0.02)
     assert differences(some_rows(0.0, 0.05), ["lstm", "gru"])["better"].to_list() == [None]
     assert differences(some_rows(0.0, 0.0), ["lstm", "gru"])["p"].to_list() == [None]
+    # The same difference at every seed but for rounding, 0.8 - 0.7 and 0.6 - 0.5, is no evidence.
+    rounded = some_rows(0.1, 0.0).with_columns(score=polars.col("score") + polars.col("seed") / 10)
+    assert differences(rounded, ["lstm", "gru"])["p"].to_list() == [None]
 
 
 def test_all_lengths_together_are_corrected_apart() -> None:
@@ -414,21 +414,6 @@ def test_equal_time_ends_every_fit_by_the_clock(tmp_path: Path) -> None:
         assert 60 * minutes <= row["train_s"] < 60 * minutes + 5
 
 
-FAMILIES: dict[str, tuple[str, str, str, dict[str, Any]]] = {
-    "lm": ("text.txt", "the cat sat on the mat, and the dog too. " * 30, "nats", {}),
-    "classify": ("reviews.csv", labels.reviews(40), "accuracy", {}),
-    "label": ("tags.conll", labels.tagged(30), "accuracy", {"model.bidirectional": False}),
-    "forecast": (
-        "signal.csv",
-        signal(240),
-        "mse",
-        {"series.horizon": 4, "series.context": 24, "series.base": "level"},
-    ),
-    "next_frame": ("roll.csv", roll(16), "nats_per_frame", {}),
-    "translate": ("pairs.tsv", PAIRS, "bleu", {"pairs.unit": "words", "pairs.beam": 1}),
-}
-
-
 @pytest.mark.parametrize("task", FAMILIES)
 def test_every_family_is_compared_by_the_lengths_of_its_scores(task: str, tmp_path: Path) -> None:
     name, content, metric, own = FAMILIES[task]
@@ -456,7 +441,7 @@ def test_every_family_is_compared_by_the_lengths_of_its_scores(task: str, tmp_pa
     assert (at["path_steps"] > 0).all()
     for cell in found.plan.cells:
         recipe = found.plan.recipe(cell, **{"model.hidden_size": found.sizes[cell].hidden_size})
-        built = family_of([task]).prepare(tmp_path / name, recipe, lambda _: None).build(recipe)
+        built = family_of([task]).prepare(tmp_path / name, recipe, lambda _: None).build()
         count = sum(weight.numel() for weight in built.parameters())
         assert found.sizes[cell].parameters == count
     # Whatever reads a sequence as a whole keeps nothing from step to step.

@@ -195,9 +195,9 @@ def test_parts_come_from_files_and_repetitions_go(tmp_path: Path) -> None:
         "Dropped 1 pair: repetitions of an earlier one.",
         "Dropped 2 training pairs: a held-back part has them too.",
     ]
-    model = ready.build(read_recipe(recipe, {"pairs.scheduled_sampling": 0.25}))
+    model = ready.with_recipe(read_recipe(recipe, {"pairs.scheduled_sampling": 0.25})).build()
     assert model.own_share(1.0) == 0.25
-    assert ready.build(recipe).own_share is None
+    assert ready.build().own_share is None
     assert ready.identity() == prepare(file, recipe, told.append).identity()
     kept = read_recipe(recipe, {"pairs.keep_repeated": True})
     assert len(prepare(file, kept, told.append).parts[0]) == 41

@@ -34,12 +34,20 @@ def translate(
         typer.Option(
             "--alignment",
             metavar="FILE",
-            help="Where the model looked for the first source: .html (a heat map) or .json.",
+            help="Where the model looked for the first source: a heat map (.html, .svg) or .json.",
         ),
     ] = None,
     target: Annotated[
         str | None,
         typer.Option(help="With --alignment: look at this target, not at the translation."),
+    ] = None,
+    head: Annotated[
+        int | None,
+        typer.Option(
+            help="With --alignment: where this head of a transformer's last block looked, from 1; "
+            "all of them otherwise.",
+            min=1,
+        ),
     ] = None,
     encoding: s.Encoding = None,
     overwrite: s.Overwrite = False,
@@ -58,15 +66,22 @@ def translate(
     from hiddenstate.cli.output import note, print_json
     from hiddenstate.errors import DataError, UsageError
     from hiddenstate.job.model import load
-    from hiddenstate.job.pairs.heatmap import ENDINGS, heat_map
+    from hiddenstate.job.pairs.heatmap import ENDINGS, heat_map, picture
     from hiddenstate.job.pairs.model import Fitted
 
     if alignment is not None and alignment.suffix not in ENDINGS:
         raise UsageError(
             f"--alignment {alignment} ends in {alignment.suffix!r}.",
-            f"A heat map is written as {' or '.join(ENDINGS)}.",
+            f"Where the model looked is written as {' or '.join(ENDINGS)}.",
             "Choose another name.",
         )
+    for name, given in (("target", target), ("head", head)):
+        if given is not None and alignment is None:
+            raise UsageError(
+                f"--{name} was given without --alignment.",
+                "It says what is looked at; what is translated stands in the file.",
+                f"Add --alignment FILE.html, or leave --{name} out.",
+            )
     for path in (out, alignment):
         if path is not None and path.exists() and not overwrite:
             raise UsageError(
@@ -82,14 +97,14 @@ def translate(
             "Give the folder of one; `hiddenstate predict` serves other models.",
         )
     if source is None:
-        name, lines = "standard input", _typed(sys.stdin.buffer.read())
+        called, lines = "standard input", _typed(sys.stdin.buffer.read())
     else:
         from hiddenstate.data.pairs import read_lines
 
-        name, lines = str(source), read_lines(source, encoding or "utf-8")
+        called, lines = str(source), read_lines(source, encoding or "utf-8")
     if not any(line.strip() for line in lines):
         raise DataError(
-            f"{name} holds no text.", "A source on each line was expected.", "Give at least one."
+            f"{called} holds no text.", "A source on each line was expected.", "Give at least one."
         )
     found = model.translate(lines, beam=beam, length_penalty=length_penalty)
     empty = sum(not line.strip() for line in lines)
@@ -100,12 +115,11 @@ def translate(
         note(f"Symbols that the model never saw and takes as unknown: {strange}.", quiet)
     if alignment is not None:
         first = next(line for line in lines if line.strip())
-        looked = model.alignment(first, target)
-        text = (
-            heat_map(looked)
-            if alignment.suffix == ".html"
-            else jsons.dumps(looked.to_json(), ensure_ascii=False)
-        )
+        looked = model.alignment(first, target, head)
+        if alignment.suffix == ".json":
+            text = jsons.dumps(looked.to_json(), ensure_ascii=False)
+        else:
+            text = (picture if alignment.suffix == ".svg" else heat_map)(looked)
         write_atomically(alignment, text.encode())
         note(f"Where the model looked is in {alignment}", quiet)
     if out is not None:

@@ -15,7 +15,7 @@ from hiddenstate.job.card import model_card
 from hiddenstate.job.families import family_of
 from hiddenstate.job.folder import RunFolder
 from hiddenstate.job.interrupt import interruptible
-from hiddenstate.job.observers import observers
+from hiddenstate.job.observers import begin, observers
 from hiddenstate.job.prepared import Prepared
 from hiddenstate.job.together import processes
 from hiddenstate.models import Trainable
@@ -46,7 +46,8 @@ def fit(
     source:   what the tasks read: a file, a frame, an EventLog; see `hiddenstate fit --help`
     out:      run folder; without it nothing is written and the model lives in memory
     recipe:   a Recipe or a TOML file; `settings` are laid over it by name: epochs=20, cell="lstm"
-    observer: receives Progress and remarks while the fit runs
+    observer: receives Progress and remarks while the fit runs; where it has a method `begins`, it
+              gets the torch model first, to look at
     ceiling:  gives the best possible predictions where they are known (simulated logs)
 
     Returns the `job.model.Model` of the task's family. Ctrl-C ends training after the batch under
@@ -77,7 +78,7 @@ def fit(
     prepared: Prepared = family.prepare(source, chosen, observer, **options)
     device = chosen_device(chosen.train)
     with processes(device) as team:
-        model = _build(prepared, chosen, device)
+        model = _build(prepared, device)
         if folder is not None and team.leads:
             folder.begin(chosen.to_toml(), resume=resume)
             folder.note_source(prepared.source, prepared.identity(), resume=resume)
@@ -88,32 +89,30 @@ def fit(
             narrow = chosen.model.hidden_size < ONE_THREAD_BELOW
             torch.set_num_threads(chosen.train.threads or (1 if narrow else threads))
             with interruptible() as stopped:
-                epochs = _train(
-                    model, prepared, chosen, folder, resume, team.leads, observer, stopped
-                )
+                epochs = _train(model, prepared, folder, resume, team.leads, observer, stopped)
                 interrupted = stopped()
         finally:
             torch.set_num_threads(threads)
-        artifact = _finish(prepared, chosen, model, epochs, interrupted)
+        artifact = _finish(prepared, model, epochs, interrupted)
         if folder is not None and team.leads:
             artifacts.save(artifact, folder.path)
     return family.model(artifact)
 
 
-def _build(prepared: Prepared, recipe: Recipe, device: torch.device) -> Trainable:
+def _build(prepared: Prepared, device: torch.device) -> Trainable:
     """Build the model and try it on a batch, so that it fails before anything is written."""
-    torch.manual_seed(recipe.train.seed)
-    model = prepared.build(recipe).to(device)
+    settings = prepared.recipe.train
+    torch.manual_seed(settings.seed)
+    model = prepared.build().to(device)
     with torch.random.fork_rng(devices=[]), torch.no_grad():
-        training = prepared.feeds(recipe)[0]
-        model.losses(training.batch(training.order(recipe.train, None)[0]).to(device))
+        training = prepared.feeds()[0]
+        model.losses(training.batch(training.order(settings, None)[0]).to(device))
     return model
 
 
 def _train(
     model: Trainable,
     prepared: Prepared,
-    recipe: Recipe,
     folder: RunFolder | None,
     resume: bool,
     leads: bool,
@@ -121,7 +120,7 @@ def _train(
     stopped: Callable[[], bool],
 ) -> list[Progress]:
     """Train the model in place; return the report of every epoch."""
-    settings = recipe.train
+    settings = prepared.recipe.train
     epochs: list[Progress] = []
 
     def run(phase: str, recipe: Train, training: Feed, validation: Feed | None) -> None:
@@ -140,10 +139,12 @@ def _train(
                 epochs.append(progress)
             tell(progress)
 
-    with observers(recipe, folder, observer, leads=leads) as tell:
-        training, validation = prepared.feeds(recipe)
+    if leads:
+        begin(observer, model)
+    with observers(prepared.recipe, folder, observer, leads=leads) as tell:
+        training, validation = prepared.feeds()
         run("train", settings, training, validation)
-        both = prepared.finishing(recipe) if settings.finish_epochs and validation else None
+        both = prepared.finishing() if settings.finish_epochs and validation else None
         if both is not None and not Processes().any(stopped()):
             gentle = settings.model_copy(
                 update={
@@ -158,26 +159,23 @@ def _train(
 
 
 def _finish(
-    prepared: Prepared,
-    recipe: Recipe,
-    model: Trainable,
-    epochs: list[Progress],
-    interrupted: bool,
+    prepared: Prepared, model: Trainable, epochs: list[Progress], interrupted: bool
 ) -> Artifact:
     """Score the model on the held-back part and put everything into an artifact."""
     weights = {
         name: value.detach().cpu().numpy().copy() for name, value in model.state_dict().items()
     }
     floors, floor_arrays = prepared.floors()
+    seed = prepared.recipe.train.seed
     bare = Artifact(prepared.spec, weights, {}, {}, {})
     metrics = {
-        "scores": prepared.score(bare, recipe.train.seed),
+        "scores": prepared.score(bare, seed),
         "source": prepared.source,
         "remarks": list(prepared.remarks),
         **prepared.facts(),
         "training": {
             "interrupted": interrupted,
-            "seed": recipe.train.seed,
+            "seed": seed,
             "parameters": sum(value.size for value in weights.values()),
             **_summary(epochs),
         },

@@ -8,6 +8,7 @@ from typing import Any
 
 from hiddenstate.errors import UsageError
 from hiddenstate.job.folder import RunFolder
+from hiddenstate.models import Trainable
 from hiddenstate.train import Progress, Recipe
 
 Tell = Callable[[Progress], None]
@@ -50,6 +51,13 @@ def observers(
     finally:
         if board is not None:
             board.close()
+
+
+def begin(observer: Any, model: Trainable) -> None:
+    """Hand the model, before its first step, to an observer that asks for it by `begins(model)`."""
+    begins = getattr(observer, "begins", None)
+    if begins is not None:
+        begins(model)
 
 
 def _tensorboard(folder: RunFolder | None) -> Any:

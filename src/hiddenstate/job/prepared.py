@@ -4,57 +4,65 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from hiddenstate.artifact import Artifact, ModelSpec
 from hiddenstate.job.card import About
-from hiddenstate.job.layers import layers_of
 from hiddenstate.models import Regularisation, SequenceModel, Trainable
 from hiddenstate.train import Feed, Recipe
 
 Json = dict[str, Any]
 
 
+@dataclass(frozen=True)
 class Prepared(ABC):
     """A source that was read and a model that was decided, before the first training step.
 
     source:  what the source is called
-    spec:    what the model is
+    recipe:  what was asked for
     remarks: what had to be told about the data
 
     scores_all_lengths: whether the score of all lengths together says something
     """
 
     source: str
-    spec: Any
+    recipe: Recipe
     remarks: tuple[str, ...]
     scores_all_lengths: ClassVar[bool] = True
 
     @property
+    @abstractmethod
+    def spec(self) -> Any:
+        """What the model is: the recipe's network over what was read."""
+
+    def with_recipe(self, recipe: Recipe) -> Self:
+        """Return the same data with the network and the training of another recipe.
+
+        What it says of tasks, reading and splitting comes too late to change anything.
+        """
+        return replace(self, recipe=recipe)
+
+    @property
     def longest_steps(self) -> int:
         """Steps of the longest training sequence: a chrono start lets gates remember so long."""
-        return max(int(self.feeds(Recipe())[0].lengths.max(initial=0)), 3)
+        return max(int(self.feeds()[0].lengths.max(initial=0)), 3)
 
     @property
     def longest_length(self) -> int:
         """The greatest length in training, counted as the scores by length count."""
-        return int(self.feeds(Recipe())[0].lengths.max(initial=0))
+        return int(self.feeds()[0].lengths.max(initial=0))
 
     def steps_at(self, length: int) -> int:
         """Return the steps of a sequence of a length, counted as the scores by length count."""
         return length
 
-    def resized(self, recipe: Recipe) -> Any:
-        """Return the specification with the layers that another recipe asks for."""
-        return replace(self.spec, layers=layers_of(recipe, self.spec.input_size))
-
-    def build(self, recipe: Recipe) -> Trainable:
+    def build(self) -> Trainable:
         """Return the torch model with first weights drawn by torch's generator."""
-        return sequence_model(self.spec, recipe, self.longest_steps)
+        return sequence_model(self.spec, self.recipe, self.longest_steps)
 
     @abstractmethod
     def identity(self) -> Json:
@@ -66,11 +74,11 @@ class Prepared(ABC):
         return ()
 
     @abstractmethod
-    def feeds(self, recipe: Recipe) -> tuple[Feed, Feed | None]:
+    def feeds(self) -> tuple[Feed, Feed | None]:
         """Return what is trained on, and what decides when to stop (None: nothing does)."""
 
     @abstractmethod
-    def finishing(self, recipe: Recipe) -> Feed | None:
+    def finishing(self) -> Feed | None:
         """Return training and validation part together for the last epochs.
 
         None for none, and where there is no test part: the validation part is then what is scored.

@@ -15,7 +15,7 @@ from hiddenstate.cells import from_json
 from hiddenstate.cells.cell import Scheme
 from hiddenstate.models.batch import Batch, Losses, Trainable
 from hiddenstate.models.heads import OutputHead
-from hiddenstate.nn import Bidirectional, Layer, Recurrent, Stack
+from hiddenstate.nn import Bidirectional, Layer, Recurrent, Stack, drawn_once
 from hiddenstate.nn.transformer import Transformer
 
 
@@ -127,23 +127,21 @@ class SequenceModel(Trainable):
         return Losses(torch.stack(sums), torch.stack([mask.sum() for mask in batch.masks]), state)
 
     def _in_two(self, batch: Batch, steps: int) -> tuple[tuple[Tensor, ...], Any]:
-        """Run the first steps and then the rest, one graph; return the state between them.
-
-        Noise that is drawn once for all steps is drawn for both parts.
-        """
-        first, state = self(
-            batch.codes[:, :steps],
-            batch.numbers[:, :steps],
-            batch.lengths.clamp(max=steps),
-            batch.state,
-        )
-        rest, _ = self(
-            batch.codes[:, steps:],
-            batch.numbers[:, steps:],
-            (batch.lengths - steps).clamp(min=0),
-            state,
-            final_state=False,
-        )
+        """Run the first steps and then the rest, one graph; return the state between them."""
+        with drawn_once(self):
+            first, state = self(
+                batch.codes[:, :steps],
+                batch.numbers[:, :steps],
+                batch.lengths.clamp(max=steps),
+                batch.state,
+            )
+            rest, _ = self(
+                batch.codes[:, steps:],
+                batch.numbers[:, steps:],
+                (batch.lengths - steps).clamp(min=0),
+                state,
+                final_state=False,
+            )
         return tuple(torch.cat(pair, dim=1) for pair in zip(first, rest)), state
 
 

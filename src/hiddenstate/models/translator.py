@@ -15,7 +15,7 @@ from hiddenstate.artifact.translator import TranslatorSpec
 from hiddenstate.cells.cell import Scheme
 from hiddenstate.models.batch import Losses, Trainable
 from hiddenstate.models.sequence import Regularisation, layer_of
-from hiddenstate.nn import Dropout, Recurrent, Stack
+from hiddenstate.nn import Dropout, Recurrent, Stack, drawn_once
 from hiddenstate.nn.attention import Attention, Source
 from hiddenstate.nn.lengths import Ragged
 from hiddenstate.nn.losses import cross_entropy
@@ -106,7 +106,9 @@ class Translator(Trainable):
                 spec.context, width, spec.memory_size, coverage=spec.coverage
             )
         self.readout = nn.Linear(width + spec.context_size, spec.embeddings[1])
-        self.dropout = Dropout(noise.dropout, variational=noise.variational)
+        self.readout_dropout, self.output_dropout = (
+            Dropout(noise.dropout, variational=noise.variational) for _ in range(2)
+        )
         tables = [self.source_embedding.weight, self.target_embedding.weight]
         if not spec.tied:
             self.output_weight = nn.Parameter(torch.empty_like(tables[1]))
@@ -147,7 +149,8 @@ class Translator(Trainable):
         read = self.read(source, source_lengths)
         own = self.own_share(self.done) if self.own_share and self.training else 0.0
         if self.spec.stepwise or own:
-            return torch.stack(list(self._stepwise(inputs, read, own)), 1)
+            with drawn_once(self):
+                return torch.stack(list(self._stepwise(inputs, read, own)), 1)
         x = self._input(self.target_embedding(inputs), read)
         h, _ = self.decoder(x, None, read.first, False)
         context = self.attention(h, read.source)[0] if self.spec.attends else None
@@ -189,7 +192,7 @@ class Translator(Trainable):
         if self.spec.context == "every_step":
             context = read.end[:, None].expand(-1, h.shape[1], -1)
         both = h if context is None else torch.cat([h, context], -1)
-        said: Tensor = self.dropout(torch.tanh(self.readout(self.dropout(both))))
+        said: Tensor = self.output_dropout(torch.tanh(self.readout(self.readout_dropout(both))))
         return said
 
     def _stepwise(self, inputs: Tensor, read: Read, own_share: float) -> Iterator[Tensor]:

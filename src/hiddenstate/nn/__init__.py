@@ -8,6 +8,7 @@ from hiddenstate.nn.clipping import clip_by_norm as clip_by_norm
 from hiddenstate.nn.clipping import clip_by_value as clip_by_value
 from hiddenstate.nn.diagonal import linear_scan as linear_scan
 from hiddenstate.nn.dropout import Dropout as Dropout
+from hiddenstate.nn.dropout import drawn_once as drawn_once
 from hiddenstate.nn.exchange import from_torch as from_torch
 from hiddenstate.nn.exchange import to_torch as to_torch
 from hiddenstate.nn.factories import GRU as GRU

@@ -5,7 +5,8 @@ Zoneout changes how a state moves on, so it belongs to the scan.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +26,44 @@ def check_share(name: str, share: float) -> float:
     return share
 
 
-class Dropout(nn.Module):
+class Noise(nn.Module):
+    """Drops a share in training; SpecError outside [0, 1).
+
+    What is the same at all steps is drawn at every call, within `drawn_once` at the first one.
+    """
+
+    def __init__(self, name: str, share: float) -> None:
+        super().__init__()
+        self.share = check_share(name, share)
+        self._drawn: list[Tensor] | None = None
+
+    def once(self, draw: Callable[[], Tensor]) -> Tensor:
+        """Return what `draw` gives, within `drawn_once` what it gave the first time."""
+        if self._drawn is None:
+            return draw()
+        if not self._drawn:
+            self._drawn.append(draw())
+        return self._drawn[0]
+
+
+@contextmanager
+def drawn_once(module: nn.Module) -> Iterator[None]:
+    """Let all calls in this context share their noise, as the steps of one call do.
+
+    For modules that are called step by step: one mask for all steps (Gal and Ghahramani 2016) is
+    then one for all calls. What each step draws for itself, it still does.
+    """
+    sources = [each for each in module.modules() if isinstance(each, Noise)]
+    for each in sources:
+        each._drawn = []
+    try:
+        yield
+    finally:
+        for each in sources:
+            each._drawn = None
+
+
+class Dropout(Noise):
     """Drops features of x [B, T, D] in training and scales the rest by 1 / (1 - share).
 
     variational=True draws one mask [B, 1, D] for all steps of a row (Gal and Ghahramani 2016,
@@ -33,8 +71,7 @@ class Dropout(nn.Module):
     """
 
     def __init__(self, share: float, *, variational: bool = False) -> None:
-        super().__init__()
-        self.share = check_share("dropout", share)
+        super().__init__("dropout", share)
         self.variational = variational
 
     def forward(self, x: Tensor) -> Tensor:
@@ -43,7 +80,7 @@ class Dropout(nn.Module):
             return x
         if not self.variational:
             return functional.dropout(x, self.share)
-        kept = torch.rand_like(x[:, :1]) >= self.share
+        kept = self.once(lambda: torch.rand_like(x[:, :1]) >= self.share)
         return x * kept / (1.0 - self.share)
 
     def extra_repr(self) -> str:
@@ -51,10 +88,19 @@ class Dropout(nn.Module):
         return f"{self.share}, variational={self.variational}"
 
 
-def drop_connect(params: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:
-    """Return `params` with entries of w_h dropped, once for all steps.
+class DropConnect(Noise):
+    """Drops entries of w_h in training, once for all steps, and scales the rest.
 
     A transform of the weights, so every kernel runs it unchanged (Wan et al. 2013; on the
     recurrent weight: Merity et al. 2017, arXiv:1708.02182, section 2).
     """
-    return {**params, "w_h": functional.dropout(params["w_h"], share)}
+
+    def __init__(self, share: float) -> None:
+        super().__init__("dropconnect", share)
+
+    def forward(self, params: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Return a cell's parameters with another w_h; `params` themselves outside training."""
+        if not self.training or self.share == 0.0:
+            return params
+        w_h = self.once(lambda: functional.dropout(params["w_h"], self.share))
+        return {**params, "w_h": w_h}

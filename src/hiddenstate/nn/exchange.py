@@ -66,7 +66,7 @@ def to_torch(stack: Stack) -> TorchModule:
         num_layers=len(layers),
         bias=len(arranged[0][0]) >= 4,
         batch_first=True,
-        dropout=stack.dropout.share if len(layers) > 1 else 0.0,
+        dropout=stack.dropouts[0].share if len(layers) > 1 else 0.0,
         bidirectional=len(ways[0]) == 2,
         **({"nonlinearity": cell.activation} if isinstance(cell, Elman) else {}),
         **projection,
@@ -81,7 +81,10 @@ def to_torch(stack: Stack) -> TorchModule:
     return module
 
 
-def _one_way(module: TorchModule, k: int, reverse: bool = False) -> Recurrent:
+def cell_of(
+    module: TorchModule, k: int, *, reverse: bool = False
+) -> tuple[Cell, dict[str, Tensor]]:
+    """Return the cell that layer k of torch's module runs in one direction, with its weights."""
     weights = _weights(module, k, reverse)
     biases = 2 if module.bias else 0
     sizes = (weights[0].shape[1], module.hidden_size, biases)
@@ -92,9 +95,14 @@ def _one_way(module: TorchModule, k: int, reverse: bool = False) -> Recurrent:
         cell = GRU(*sizes)
     else:
         cell = Elman(*sizes, activation="relu" if module.nonlinearity == "relu" else "tanh")
-    layer = Recurrent(cell, reverse=reverse, init="uniform", seed=0).to(weights[0])
     names = [*("w_x", "w_h", "b_x", "b_h")[: 2 + biases], "w_p"]
-    layer.load_state_dict({name: weight.detach() for name, weight in zip(names, weights)})
+    return cell, {name: weight.detach() for name, weight in zip(names, weights)}
+
+
+def _one_way(module: TorchModule, k: int, reverse: bool = False) -> Recurrent:
+    cell, params = cell_of(module, k, reverse=reverse)
+    layer = Recurrent(cell, reverse=reverse, init="uniform", seed=0).to(params["w_x"])
+    layer.load_state_dict(params)
     return layer
 
 
@@ -123,9 +131,9 @@ def _obstacles(stack: Stack, ways: list[list[Recurrent]]) -> list[str]:
         "it has residuals": stack.residual,
         "it has layer norm": len(stack.norms) > 0,
         "it drops inputs or outputs": outer,
-        "its dropout is variational": stack.dropout.share and stack.dropout.variational,
+        "its dropout is variational": any(d.share and d.variational for d in stack.dropouts),
         "it has zoneout": any(recurrent.zoneout for recurrent in each),
-        "it has dropconnect": any(recurrent.dropconnect for recurrent in each),
+        "it has dropconnect": any(recurrent.dropconnect.share for recurrent in each),
         "it learns its first state": any(recurrent.learned_state for recurrent in each),
         "a layer only runs backwards": any(len(way) == 1 and way[0].reverse for way in ways),
         "its layers differ": len({replace(cell, input_size=1) for cell in cells}) > 1

@@ -13,7 +13,7 @@ from hiddenstate.cells import Cell
 from hiddenstate.cells.cell import Scheme
 from hiddenstate.errors import ShapeError, SpecError
 from hiddenstate.kernels import Scan, Zoneout, choose
-from hiddenstate.nn.dropout import check_share, drop_connect
+from hiddenstate.nn.dropout import DropConnect, check_share
 from hiddenstate.nn.kernels import KERNELS, request_for
 from hiddenstate.nn.layer import Layer
 
@@ -28,7 +28,7 @@ class Recurrent(Layer):
     learned_state: the first state is learned (it starts as zeros), not fixed at zeros
     zoneout:       probability that a state value keeps its old value, for all arrays of the state
                    or by name, {"c": 0.5, "h": 0.05} (Krueger et al. 2016); runs the reference
-    dropconnect:   share of w_h dropped in training, drawn once a call
+    dropconnect:   share of w_h dropped in training, drawn once a call (or once within `drawn_once`)
     kernel:        name of the kernel to use, or None for the first that can
     init:          scheme of `Cell.init`, with `forget_bias` and `longest_lag_steps` (chrono)
     seed:          whole number or generator for the first parameters; None takes torch's generator
@@ -61,7 +61,7 @@ class Recurrent(Layer):
         self.input_size, self.output_size = cell.input_size, cell.output_size
         self.reverse, self.kernel = reverse, kernel
         self.zoneout = _rates(cell, zoneout)
-        self.dropconnect = check_share("dropconnect", dropconnect)
+        self.dropconnect = DropConnect(dropconnect)
         self.last_kernel: str | None = None
         if seed is None:
             seed = int(torch.randint(2**63 - 1, ()))
@@ -104,10 +104,8 @@ class Recurrent(Layer):
         """Compute `forward` on checked x and lengths; append the traced Scan to `scans`."""
         batch = x.shape[0]
         state = self.initial_state(batch) if state is None else self._checked(state, batch)
-        params = self.params
+        params = self.dropconnect(self.params)
         self._require_type(x, params)
-        if self.dropconnect and self.training:
-            params = drop_connect(params, self.dropconnect)
         needs_grad = torch.is_grad_enabled() and (
             x.requires_grad or any(weight.requires_grad for weight in params.values())
         )

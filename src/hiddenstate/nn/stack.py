@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from hiddenstate.errors import ShapeError, SpecError
 from hiddenstate.kernels import Scan
-from hiddenstate.nn.dropout import Dropout
+from hiddenstate.nn.dropout import Dropout, check_share
 from hiddenstate.nn.layer import Layer
 from hiddenstate.nn.lengths import Ragged
 from hiddenstate.nn.recurrent import Recurrent
@@ -94,7 +94,8 @@ class Stack(Layer):
         self.layers = nn.ModuleList(layers)
         self.input_size, self.output_size = layers[0].input_size, layers[-1].output_size
         self.input_dropout = Dropout(input_dropout, variational=variational)
-        self.dropout = Dropout(dropout, variational=variational)
+        check_share("dropout", dropout)
+        self.dropouts = nn.ModuleList(Dropout(dropout, variational=variational) for _ in layers[1:])
         self.output_dropout = Dropout(output_dropout, variational=variational)
         self.residual = residual
         self.norms = nn.ModuleList(
@@ -120,7 +121,7 @@ class Stack(Layer):
         layers = cast("Sequence[Layer]", self.layers)
         for k, (layer, first) in enumerate(zip(layers, states)):
             read = self.norms[k - 1](x) if k and self.norms else x
-            read = self.dropout(read) if k else self.input_dropout(read)
+            read = self.dropouts[k - 1](read) if k else self.input_dropout(read)
             output, final = layer.run(read, lengths, first, final_state=final_state, scans=scans)
             skips = self.residual and layer.input_size == layer.output_size
             x = x + output if skips else output

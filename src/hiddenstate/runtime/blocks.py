@@ -134,8 +134,13 @@ class Block:
         keys, values = self._heads("memory_key_value", memory, 2)
         return KVCache(keys, values, lengths)
 
-    def run(self, x: Array, cache: KVCache | None, plan: Plan) -> tuple[Array, KVCache | None]:
-        """Return the output [B, T, d] and the next cache, if it was planned."""
+    def run(
+        self, x: Array, cache: KVCache | None, plan: Plan, looks: list[Array] | None = None
+    ) -> tuple[Array, KVCache | None]:
+        """Return the output [B, T, d] and the next cache, if it was planned.
+
+        looks: gets the weights [B, H, T, M] with which the memory was looked at
+        """
         query, keys, values = self._heads("query_key_value", self._normed("norm", x), 3)
         if plan.waves is not None:
             query, keys = rotate(query, *plan.waves), rotate(keys, *plan.waves)
@@ -148,7 +153,13 @@ class Block:
         if memory is not None:
             (query,) = self._heads("memory_query", self._normed("memory_norm", x), 1)
             seen = valid_of(memory.steps, memory.keys.shape[1])[:, None]
-            found = attend(query, memory.keys, memory.values, lambda *_: (slice(None), seen))
+            alpha = None
+            if looks is not None:
+                batch, time, heads, _ = query.shape
+                alpha = np.zeros((batch, heads, time, memory.keys.shape[1]), np.float32)
+                looks.append(alpha)
+            everywhere = slice(None), seen
+            found = attend(query, memory.keys, memory.values, lambda *_: everywhere, alpha)
             x = x + self._linear("memory_out", found)
         wide = gelu(self._linear("widen", self._normed("feedforward_norm", x)))
         x = x + self._linear("narrow", wide)
@@ -169,10 +180,13 @@ class Block:
         return [each.reshape(shape) for each in NUMPY.split(found, parts)]
 
 
-def attend(query: Array, keys: Array, values: Array, allowed: Allowed) -> Array:
+def attend(
+    query: Array, keys: Array, values: Array, allowed: Allowed, weights: Array | None = None
+) -> Array:
     """Return softmax(Q K^T / sqrt(E) + mask) V [B, T, d]; zeros for a query that may look nowhere.
 
-    query [B, T, H, E]; keys and values [B, S, H, E].
+    query [B, T, H, E]; keys and values [B, S, H, E]. weights [B, H, T, S]: zeros, which become the
+    softmax where they are given.
     """
     batch, time, heads, width = query.shape
     query = query.transpose(0, 2, 1, 3) * np.float32(1.0 / math.sqrt(width))
@@ -189,7 +203,10 @@ def attend(query: Array, keys: Array, values: Array, allowed: Allowed) -> Array:
         scores -= scores.max(axis=-1, keepdims=True, initial=_LOWEST)
         np.exp(scores, out=scores)
         total = scores.sum(axis=-1, keepdims=True)
-        mean = (scores @ values[:, :, slots]) / np.where(total == 0, np.float32(1), total)
+        total = np.where(total == 0, np.float32(1), total)
+        mean = (scores @ values[:, :, slots]) / total
+        if weights is not None:
+            weights[:, :, start:stop, slots] = scores / total
         found[:, start:stop] = mean.transpose(0, 2, 1, 3)
     return found.reshape(batch, time, heads * width)
 

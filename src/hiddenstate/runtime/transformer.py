@@ -72,11 +72,17 @@ class Transformer:
         )
 
     def run(
-        self, h: Array, lengths: Array | None, state: Any | None, final_state: bool
+        self,
+        h: Array,
+        lengths: Array | None,
+        state: Any | None,
+        final_state: bool,
+        looks: list[Array] | None = None,
     ) -> tuple[Array, Any]:
         """Run h [B, T, D]; return the output [B, T, d], 0 past a row's length, and the state.
 
         state: None for the first; what stands in h's padding changes nothing. Raises ShapeError.
+        looks: gets each block's weights [B, H, T, M] over the memory, 0 in its padding
         """
         spec, batch, time = self.spec, *h.shape[:2]
         caches = self._checked(state, batch)
@@ -91,7 +97,7 @@ class Transformer:
             h = h + plan.sinusoids()
         last = []
         for block, cache in zip(self._blocks, caches):
-            h, kept = block.run(h, cache, plan)
+            h, kept = block.run(h, cache, plan, looks)
             last.append(kept)
         output = NUMPY.layer_norm(h, *self._norm)
         if valid is not None:

@@ -208,20 +208,39 @@ class Translator:
     def alignment(self, source: Array, target: Array) -> Array:
         """Return alpha [M + 1, S]: where the decoder looks for each target symbol and the end.
 
-        Raises SpecError for a model without attention weights of its own, DataError for a source
-        without symbols.
+        The mean over all heads; raises as `looks` does.
         """
-        if not self.spec.attends:
+        alpha: Array = self.looks(source, target).mean(axis=0)
+        return alpha
+
+    def looks(self, source: Array, target: Array) -> Array:
+        """Return alpha [H, M + 1, S] of each head: those of a transformer's last block, else one.
+
+        Raises SpecError for a decoder that does not look at the source's steps, DataError for a
+        source without symbols.
+        """
+        _require_symbols([source])
+        if self.spec.attends:
+            _, alpha = self._force([source], [target])
+        elif self.spec.context == "cross":
+            alpha = self._transformer_looks(source, target)
+        else:
             raise SpecError(
                 f"The context of this translator is {self.spec.context!r}.",
-                "Only additive, dot and general attention have one weight for each source symbol.",
-                "Fit one of these with --set pairs.context=general.",
+                "Only attention has one weight for each source symbol.",
+                "Fit with --set pairs.context=general, or with --cell attention.",
             )
-        _require_symbols([source])
-        _, found = self._force([source], [target])
-        assert found is not None
-        alpha: Array = found[0]
-        return alpha[:, ::-1] if self.spec.reverse_source else alpha
+        assert alpha is not None
+        return alpha[..., ::-1] if self.spec.reverse_source else alpha
+
+    def _transformer_looks(self, source: Array, target: Array) -> Array:
+        transformer: Any = self._decoder[0].directions[0]
+        (state,) = self.read(*_padded([source])).layers
+        begun = np.append(self.spec.boundary, target)[None]
+        blocks: list[Array] = []
+        transformer.run(self._target_embedding[begun], None, state, False, blocks)
+        alpha: Array = blocks[-1][0]
+        return alpha
 
     def translate(
         self,

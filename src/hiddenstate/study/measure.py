@@ -18,7 +18,6 @@ from hiddenstate.study.order import order_control
 from hiddenstate.study.sizes import path_steps, state_bytes
 from hiddenstate.tasks.compare import HIGHER_IS_BETTER
 from hiddenstate.tasks.scores import Bucket
-from hiddenstate.train import Recipe
 
 Row = dict[str, Any]
 Json = Mapping[str, Any]
@@ -27,9 +26,7 @@ Json = Mapping[str, Any]
 STEPS_RUN, STEPS_TIMED = 16_384, 30
 
 
-def rows_of(
-    model: Any, prepared: Prepared, recipe: Recipe, lengths: Sequence[int]
-) -> Iterator[Row]:
+def rows_of(model: Any, prepared: Prepared, lengths: Sequence[int]) -> Iterator[Row]:
     """Yield what is measured at all lengths together, and in each group of lengths.
 
     Scores are those of the fit on its held-back part, in the first metric that its task compares.
@@ -47,7 +44,7 @@ def rows_of(
     scores = model.metrics["scores"]
     task = next(iter(scores["tasks"].values()))
     metric, floor = headline(task)
-    in_order, shuffled = order_control(prepared, recipe, model.artifact.weights)
+    in_order, shuffled = order_control(prepared, model.artifact.weights)
     groups = list(_groups(task["model"], lengths))
     if not groups:
         raise UsageError(

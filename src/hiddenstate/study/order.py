@@ -13,16 +13,13 @@ from torch import Tensor
 from hiddenstate.job.prepared import Prepared
 from hiddenstate.models import Batch
 from hiddenstate.models.translator import PairBatch
-from hiddenstate.train import Recipe
 
 SEQUENCES = 200
 # A past of one step has no order.
 LEAST_PAST = 2
 
 
-def order_control(
-    prepared: Prepared, recipe: Recipe, weights: Mapping[str, NDArray[Any]]
-) -> tuple[float, float]:
+def order_control(prepared: Prepared, weights: Mapping[str, NDArray[Any]]) -> tuple[float, float]:
     """Return the loss at the last answer of sequences, their past in order and shuffled.
 
     The loss is the one that is trained, of the first task, over some SEQUENCES sequences (windows
@@ -30,15 +27,15 @@ def order_control(
     are shuffled as the model reads them, times and all; the last one stays in place. Of pairs the
     whole source is shuffled. Both are NaN where no past has an order.
     """
-    model = prepared.build(recipe)
+    model = prepared.build()
     model.load_state_dict({name: torch.tensor(value) for name, value in weights.items()})
     model.eval()
-    training, judged = prepared.feeds(recipe)
+    training, judged = prepared.feeds()
     feed = judged or training
     generator = torch.Generator().manual_seed(1)
     sums, answers, sequences = [0.0, 0.0], 0, 0
     with torch.no_grad():
-        for item in feed.order(recipe.train, None):
+        for item in feed.order(prepared.recipe.train, None):
             batch: Any = feed.batch(item)
             if isinstance(batch, PairBatch):
                 mixed: Any = with_shuffled_source(batch, generator)

@@ -7,9 +7,11 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-import plotly.graph_objects as go
+import numpy as np
 import polars
+from numpy.typing import NDArray
 
+from hiddenstate.charts import Picture, document, figure
 from hiddenstate.job.card import NAMES
 from hiddenstate.study.plan import Plan
 from hiddenstate.study.sizes import uneven
@@ -18,9 +20,8 @@ if TYPE_CHECKING:
     from hiddenstate.study.compare import Comparison
 
 Rows = list[Sequence[str]]
+Floats = NDArray[np.floating[Any]]
 
-# Okabe and Ito's colours, which people with any colour vision can tell apart.
-COLOURS = {"elman": "#D55E00", "lstm": "#0072B2", "gru": "#009E73", "attention": "#CC79A7"}
 ORDER = (
     "Order of the past: the training loss at the last answer of sequences, with the steps before "
     "it in order and shuffled (of pairs, with the source so). A model that loses nothing does not "
@@ -31,15 +32,10 @@ TEST = (
     "(all lengths together apart from single ones). No p-value: nothing varies between the pairs, "
     "or there is one only."
 )
-STYLE = """body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;
-color:#222;background:#fff}table{border-collapse:collapse;margin:1rem 0;font-size:.9rem}
-th,td{padding:.25rem .7rem;text-align:right;border-bottom:1px solid #ddd}
-th:first-child,td:first-child{text-align:left}.beyond{background:#f4f4f4}
-div.wide{overflow-x:auto}"""
 
 
 def page(comparison: Comparison) -> str:
-    """Return the page as HTML with plotly's own script inside."""
+    """Return the page as HTML."""
     plan, scores = comparison.plan, comparison.scores()
     metric = NAMES[str(scores["metric"][0])]
     title = f"{', '.join(plan.cells)} on {plan.source}"
@@ -48,7 +44,7 @@ def page(comparison: Comparison) -> str:
         f"<p>{html.escape(how(plan))}</p>",
         *(f"<p>{html.escape(told)}</p>" for told in uneven(comparison.sizes, plan.equal)),
         "<h2>Score by length</h2>",
-        _figure(_curves(scores, metric), "curves", first=True),
+        figure(_curves(scores, metric)),
         _table(_score_rows(scores, plan)),
         "<p>Mean over the seeds ± standard deviation; of one seed, its 95 % bootstrap interval. "
         "Grey lengths lie beyond all that was trained on.</p>",
@@ -57,18 +53,14 @@ def page(comparison: Comparison) -> str:
         _table(_difference_rows(comparison.differences())),
         "<h2>Cost</h2>",
         _table(_cost_rows(comparison.costs())),
-        _figure(_memory(comparison.rows), "memory"),
+        figure(_memory(comparison.rows)),
         "<h2>Order</h2>",
         f"<p>{html.escape(ORDER)}</p>",
         _table(_order_rows(comparison.rows)),
         *_published(comparison.published),
         *_failures(comparison),
     ]
-    body = "\n".join(parts)
-    return (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}'
-        f"</title><style>{STYLE}</style></head><body>{body}</body></html>\n"
-    )
+    return document(title, "\n".join(parts))
 
 
 def tables(comparison: Comparison) -> dict[str, Rows]:
@@ -97,62 +89,62 @@ def how(plan: Plan) -> str:
     )
 
 
-def _figure(figure: go.Figure, name: str, *, first: bool = False) -> str:
-    """Return a figure as HTML; the first one of a page brings plotly's own script."""
-    figure.update_layout(template="plotly_white", height=420, margin={"t": 20, "r": 20})
-    return str(figure.to_html(full_html=False, include_plotlyjs=first, div_id=name))
-
-
-def _curves(scores: polars.DataFrame, metric: str) -> go.Figure:
-    figure, by = go.Figure(), scores["by"][0]
-    scores = scores.filter(polars.col("length").is_not_null())
-    for (cell,), own in scores.group_by("cell", maintain_order=True):
-        colour = COLOURS.get(str(cell), "#333")
-        spread = [sd or 0.0 for sd in own["sd"]]
-        figure.add_scatter(
-            x=own["length"].to_list(),
-            y=own["mean"].to_list(),
-            error_y={"array": spread, "thickness": 1},
-            name=str(cell),
-            mode="lines+markers",
-            line={"color": colour},
-        )
+def _curves(scores: polars.DataFrame, metric: str) -> Picture:
+    scores = scores.filter(polars.col("length").is_not_null()).sort("length")
     one = scores.unique("length", maintain_order=True)
-    lines = {"floor": "dot", "ceiling": "dash"}
-    for name, dash in lines.items():
-        if one[name].null_count() < one.height:
-            figure.add_scatter(
-                x=one["length"].to_list(),
-                y=one[name].to_list(),
-                name=name,
-                mode="lines",
-                line={"color": "#888", "dash": dash},
-            )
+    lengths = one["length"].to_list()
+    curves, spread = {}, {}
+    for (cell,), own in scores.group_by("cell", maintain_order=True):
+        curves[str(cell)] = _at(lengths, own, "mean")
+        spread[str(cell)] = np.nan_to_num(_at(lengths, own, "sd"))
+    aside = tuple(name for name in ("floor", "ceiling") if one[name].null_count() < one.height)
+    return Picture(
+        "lines",
+        f"{metric} by {scores['by'][0]}",
+        scores["by"][0],
+        metric,
+        {**curves, **{name: _at(lengths, one, name) for name in aside}},
+        x=np.array(lengths, float),
+        log_x=True,
+        spread=spread,
+        aside=aside,
+        beyond=_first_beyond(one),
+    )
+
+
+def _first_beyond(one: polars.DataFrame) -> float | None:
+    """Return where the lengths past those trained on begin, in the middle of a log axis."""
     beyond = one.filter("beyond")["length"].to_list()
-    if beyond:
-        within = one.filter(~polars.col("beyond"))["length"].to_list()
-        # Between the last length within and the first beyond, in the middle of a log axis.
-        left = math.sqrt(max(within[-1], 1) * beyond[0]) if within else beyond[0]
-        figure.add_vrect(x0=left, x1=beyond[-1], fillcolor="#999", opacity=0.12, line_width=0)
-    figure.update_xaxes(title=by, type="log")
-    figure.update_yaxes(title=metric)
-    return figure
+    if not beyond:
+        return None
+    within = one.filter(~polars.col("beyond"))["length"].to_list()
+    return math.sqrt(max(within[-1], 1) * beyond[0]) if within else float(beyond[0])
 
 
-def _memory(rows: polars.DataFrame) -> go.Figure:
-    figure = go.Figure()
-    for (cell,), own in rows.group_by("cell", maintain_order=True):
-        each = own.drop_nulls("state_bytes").unique("steps", maintain_order=True).sort("steps")
-        figure.add_scatter(
-            x=each["steps"].to_list(),
-            y=each["state_bytes"].to_list(),
-            name=str(cell),
-            mode="lines+markers",
-            line={"color": COLOURS.get(str(cell), "#333")},
-        )
-    figure.update_xaxes(title="steps so far", type="log")
-    figure.update_yaxes(title="bytes kept for a live sequence", type="log")
-    return figure
+def _memory(rows: polars.DataFrame) -> Picture:
+    kept = rows.drop_nulls("state_bytes").sort("steps")
+    steps = kept["steps"].unique(maintain_order=True).to_list()
+    curves = {
+        str(cell): _at(steps, own.unique("steps"), "state_bytes", by="steps")
+        for (cell,), own in kept.group_by("cell", maintain_order=True)
+    }
+    return Picture(
+        "lines",
+        "Bytes kept for a live sequence",
+        "steps so far",
+        "bytes",
+        curves,
+        x=np.array(steps, float),
+        log_x=True,
+        log_y=True,
+    )
+
+
+def _at(places: list[int], rows: polars.DataFrame, column: str, by: str = "length") -> Floats:
+    """Return a column's value at each place, NaN where there is none."""
+    values = dict(rows.select(by, column).iter_rows())
+    found = [values.get(place) for place in places]
+    return np.array([math.nan if value is None else float(value) for value in found])
 
 
 def _score_rows(scores: polars.DataFrame, plan: Plan) -> Rows:
@@ -224,10 +216,10 @@ def _order_rows(rows: polars.DataFrame) -> Rows:
     return told
 
 
-def _published(figures: Iterable[Any]) -> list[str]:
+def _published(known: Iterable[Any]) -> list[str]:
     rows: Rows = [["cell", "published", "setting", "source"]]
-    for figure in figures:
-        rows.append([figure["cell"], number(figure["score"]), figure["setting"], figure["source"]])
+    for each in known:
+        rows.append([each["cell"], number(each["score"]), each["setting"], each["source"]])
     return ["<h2>Published</h2>", _table(rows)] if len(rows) > 1 else []
 
 
@@ -244,7 +236,7 @@ def _table(rows: Rows) -> str:
         + "</tr>"
         for row in rows[1:]
     )
-    return f"<div class=wide><table><tr>{head}</tr>{body}</table></div>"
+    return f'<div class="wide-table"><table class="numbers"><tr>{head}</tr>{body}</table></div>'
 
 
 def _spread(row: dict[str, Any] | None) -> str:

@@ -110,7 +110,7 @@ def fitted_rows(fit: Fit) -> list[dict[str, Any]]:
     if model.interrupted:
         return []
     prepared = family_of(recipe.tasks).prepare(fit.source, recipe, lambda _: None)
-    lengths = prepared.feeds(recipe)[0].lengths
+    lengths = prepared.feeds()[0].lengths
     size = size_of(prepared.spec, recipe.model.hidden_size, float(lengths.mean()))
     same: Mapping[str, Any] = {
         "cell": fit.cell,
@@ -120,7 +120,7 @@ def fitted_rows(fit: Fit) -> list[dict[str, Any]]:
         "flops_per_step": size.flops,
         **training_facts(model),
     }
-    return [{**same, **row} for row in rows_of(model, prepared, recipe, fit.lengths)]
+    return [{**same, **row} for row in rows_of(model, prepared, fit.lengths)]
 
 
 def write_rows(rows: Sequence[Mapping[str, Any]], path: Path) -> None:

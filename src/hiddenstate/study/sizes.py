@@ -47,18 +47,17 @@ def equal_sizes(plan: Plan, prepared: Prepared) -> dict[str, Size]:
 
     Raises UsageError where a budget is below what the narrowest network costs.
     """
-    lengths = prepared.feeds(plan.recipe(plan.cells[0]))[0].lengths
+    lengths = prepared.feeds()[0].lengths
     steps = float(np.mean(lengths)) if len(lengths) else 1.0
 
     def size(cell: str, hidden_size: int) -> Size:
         recipe = plan.recipe(cell, **{"model.hidden_size": hidden_size})
-        return size_of(prepared.resized(recipe), hidden_size, steps)
+        return size_of(prepared.with_recipe(recipe).spec, hidden_size, steps)
 
     def cost(of: Size) -> int:
         return of.flops if plan.equal == "flops" else of.parameters
 
-    first = plan.recipe(plan.cells[0])
-    usual = _rounded(first, prepared.spec)
+    usual = _rounded(prepared.recipe, prepared.spec)
     budget = plan.budget or cost(size(plan.cells[0], usual))
     found = {}
     for cell in plan.cells:

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 from hiddenstate import data, tasks
-from hiddenstate.artifact import HeadSpec, ModelSpec
+from hiddenstate.artifact import HeadSpec
 from hiddenstate.errors import DataError, UsageError, nearest
 from hiddenstate.job.events.evaluate import Ceiling
 from hiddenstate.job.events.prepared import PreparedLog
-from hiddenstate.job.layers import layers_of
 from hiddenstate.job.prepared import called
+from hiddenstate.job.reading import options
 from hiddenstate.schema import EventLog, Scaler, Schema
 from hiddenstate.tasks import Task
 from hiddenstate.train import Recipe
@@ -28,7 +28,7 @@ Remark = Callable[[str], None]
 def prepare(
     source: Any, recipe: Recipe, observer: Remark, ceiling: Ceiling | None = None
 ) -> PreparedLog:
-    """Read, check, split; fit tasks, schema and floors on the training part; decide the spec."""
+    """Read, check, split; fit tasks, schema and floors on the training part; decide the heads."""
     _refuse_contradictions(recipe.split)
     wanted = [tasks.parse(text) for text in recipe.tasks]
     _refuse_repeated([task.name for task in wanted])
@@ -58,17 +58,17 @@ def prepare(
     schema = _schema(training, recipe.input, forbidden)
     floors = tuple(tasks.fit_floors(task, training, parts[1]) for task in fitted)
     heads = tuple(_head(task, training) for task in fitted)
-    spec = _spec(schema, heads, recipe)
     return PreparedLog(
         called(source),
+        recipe,
+        tuple(remarks),
         log,
         split,
         parts,
         fitted,
         floors,
         schema,
-        spec,
-        tuple(remarks),
+        heads,
         recipe.input.model_dump(include={"encoding", "time_format"}),
         ceiling,
     )
@@ -167,22 +167,6 @@ def _refuse_unlearnable(log: EventLog, recipe: Input, tell: Remark) -> None:
         tell("All events have the same activity: what can be learnt is when and whether they come.")
 
 
-def options(recipe: Input) -> data.Options:
-    """Return the reader's options for the recipe's input section."""
-    return data.Options(
-        case=recipe.case,
-        activity=recipe.activity,
-        timestamp=recipe.timestamp,
-        with_times=not recipe.no_timestamp,
-        exclude=recipe.exclude,
-        format=recipe.format,
-        delimiter=recipe.delimiter,
-        encoding=recipe.encoding,
-        time_format=recipe.time_format,
-        allow_bad_rows=recipe.allow_bad_rows,
-    )
-
-
 def _split(log: EventLog, recipe: Split) -> data.Split:
     if recipe.column is not None:
         return data.by_column(log, recipe.column)
@@ -247,10 +231,3 @@ def _head(task: Task, training: EventLog) -> HeadSpec:
         mean_days = float(targets.values[targets.mask].mean())
         scaler = Scaler(0.0, mean_days or 1.0)
     return HeadSpec(task.to_json(), scaler, "classes" if scaler is None else "number")
-
-
-def _spec(schema: Schema, heads: tuple[HeadSpec, ...], recipe: Recipe) -> ModelSpec:
-    embeddings = tuple(min(recipe.model.embedding_size, size) for size in schema.code_sizes)
-    layers = layers_of(recipe, sum(embeddings) + len(schema.number_names))
-    model = recipe.model
-    return ModelSpec(schema, embeddings, layers, heads, model.residual, model.layer_norm)

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hiddenstate import data
-from hiddenstate.artifact import Artifact, ModelSpec
+from hiddenstate.artifact import Artifact, HeadSpec, ModelSpec
 from hiddenstate.job.card import About, layers_in_words
 from hiddenstate.job.events.digest import digest
 from hiddenstate.job.events.evaluate import Ceiling, evaluate_log
+from hiddenstate.job.layers import model_spec
 from hiddenstate.job.prepared import Json, Prepared
 from hiddenstate.runtime import Model as Runtime
 from hiddenstate.schema import EventLog, Schema
 from hiddenstate.tasks import Floors, Task
-from hiddenstate.train import Feed, LogFeed, Recipe, recency_weights
+from hiddenstate.train import Feed, LogFeed, recency_weights
 
 
 @dataclass(frozen=True)
@@ -28,22 +30,20 @@ class PreparedLog(Prepared):
     parts: training, validation and test cases
     """
 
-    source: str
     log: EventLog
     split: data.Split
     parts: tuple[EventLog, EventLog, EventLog]
     tasks: tuple[Task, ...]
     fitted_floors: tuple[Floors, ...]
     schema: Schema
-    spec: ModelSpec
-    remarks: tuple[str, ...]
+    heads: tuple[HeadSpec, ...]
     reading: Mapping[str, Any]
     ceiling: Ceiling | None
 
-    @property
-    def longest_steps(self) -> int:
-        """Events of the longest training case."""
-        return max(int(self.parts[0].lengths.max(initial=0)), 3)
+    @cached_property
+    def spec(self) -> ModelSpec:
+        """The recipe's network over the log's schema."""
+        return model_spec(self.schema, self.heads, self.recipe)
 
     @property
     def both(self) -> EventLog:
@@ -55,17 +55,17 @@ class PreparedLog(Prepared):
     def feed(self, log: EventLog, recency: float = 0.0) -> LogFeed:
         """Return cases as a feed; see `recency_weights`."""
         weights = recency_weights(log, recency)
-        return LogFeed(log, self.schema, self.tasks, self.spec.heads, weights)
+        return LogFeed(log, self.schema, self.tasks, self.heads, weights)
 
-    def feeds(self, recipe: Recipe) -> tuple[Feed, Feed | None]:
+    def feeds(self) -> tuple[Feed, Feed | None]:
         """Return the training cases, the newer ones counting more, and the validation cases."""
         training, validation, _ = self.parts
         judged = self.feed(validation) if validation.cases else None
-        return self.feed(training, recipe.train.recency), judged
+        return self.feed(training, self.recipe.train.recency), judged
 
-    def finishing(self, recipe: Recipe) -> Feed | None:
+    def finishing(self) -> Feed | None:
         """Return training and validation cases together, where there are others to score."""
-        return self.feed(self.both, recipe.train.recency) if self.parts[2].cases else None
+        return self.feed(self.both, self.recipe.train.recency) if self.parts[2].cases else None
 
     def identity(self) -> Json:
         """Return counts and a digest of the log."""

@@ -58,8 +58,7 @@ def labels(parts: Parts, schema: Schema, recipe: Recipe, tell: Remark) -> Learnt
         classes,
         every_step=every_step,
     )
-    pool = None if every_step else recipe.model.pool
-    head = HeadSpec({"task": task, "classes": list(classes)}, pool=pool)
+    head = HeadSpec({"task": task, "classes": list(classes)})
     known = first >= 0, second >= 0
     targets = (np.where(known[0], first, 0), known[0]), (np.where(known[1], second, 0), known[1])
     return Learnt(head, floors, targets)
@@ -98,7 +97,6 @@ def numbers(parts: Parts, schema: Schema, recipe: Recipe, tell: Remark) -> Learn
         scaler,
         OUTPUTS[section.output],
         levels=levels if section.output == "quantiles" else (),
-        pool=None if every_step else recipe.model.pool,
     )
     return Learnt(head, floors, (_target(first, head), _target(second, head)))
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from hiddenstate.artifact import HeadSpec, ModelSpec
 from hiddenstate.data import Samples, Split
 from hiddenstate.data.labelled import Labelled
 from hiddenstate.data.labelled_split import split_labelled
@@ -18,7 +17,6 @@ from hiddenstate.job.labels.encode import Encoded, Schema, cut, encode
 from hiddenstate.job.labels.learnt import Target, labels, numbers
 from hiddenstate.job.labels.prepared import Parts, PreparedLabels
 from hiddenstate.job.labels.task import EVERY_STEP, NUMERIC
-from hiddenstate.job.layers import layers_of
 from hiddenstate.job.prepared import called
 from hiddenstate.schema import Channels, Symbols, Tokens
 from hiddenstate.train import Recipe
@@ -31,7 +29,7 @@ Remark = Callable[[str], None]
 
 
 def prepare(source: Any, recipe: Recipe, observer: Remark) -> PreparedLabels:
-    """Read, share out; fit inputs, classes and floors on the training part; decide the spec."""
+    """Read, share out; fit inputs, classes and floors on the training part."""
     remarks: list[str] = []
 
     def tell(remark: str) -> None:
@@ -56,13 +54,14 @@ def prepare(source: Any, recipe: Recipe, observer: Remark) -> PreparedLabels:
     columns = {role: name for role, name in parts[0].columns.items() if role not in needless}
     return PreparedLabels(
         called(source),
+        recipe,
+        tuple(remarks),
         parts,
         (first, second),
         description,
         schema,
         learnt.floors,
-        _spec(schema, learnt.head, recipe),
-        tuple(remarks),
+        learnt.head,
         {**reading, **columns, **kept, "drop_duplicates": False, "part": None},
     )
 
@@ -174,15 +173,4 @@ def _schema(training: Labelled, recipe: Recipe, tell: Remark) -> Schema:
         most=most,
         least_count=section.least_count,
         unit=unit or "words",
-    )
-
-
-def _spec(schema: Schema, head: HeadSpec, recipe: Recipe) -> ModelSpec:
-    sizes = schema.code_sizes
-    # The word says most; beside it the other views are half as wide.
-    widths = [recipe.model.embedding_size, *[max(recipe.model.embedding_size // 2, 1)] * len(sizes)]
-    embeddings = tuple(min(width, size) for width, size in zip(widths, sizes))
-    layers = layers_of(recipe, sum(embeddings) + len(schema.number_names))
-    return ModelSpec(
-        schema, embeddings, layers, (head,), recipe.model.residual, recipe.model.layer_norm
     )

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hiddenstate.artifact import Artifact, ModelSpec
+from hiddenstate.artifact import Artifact, HeadSpec, ModelSpec
 from hiddenstate.data import Samples
 from hiddenstate.data.labelled import Labelled
 from hiddenstate.job.card import About, layers_in_words
@@ -18,12 +19,13 @@ from hiddenstate.job.labels.encode import Schema
 from hiddenstate.job.labels.evaluate import evaluate_labelled
 from hiddenstate.job.labels.numbers import evaluate_numbers
 from hiddenstate.job.labels.task import EVERY_STEP
+from hiddenstate.job.layers import model_spec
 from hiddenstate.job.prepared import Json, Prepared
 from hiddenstate.runtime import Model as Runtime
 from hiddenstate.schema import Channels, Symbols, Tokens
 from hiddenstate.tasks.label_floors import LabelFloors
 from hiddenstate.tasks.regression_floors import RegressionFloors
-from hiddenstate.train import Feed, Recipe, SampleFeed
+from hiddenstate.train import Feed, SampleFeed
 
 Parts = tuple[Labelled, Labelled, Labelled]
 
@@ -34,37 +36,38 @@ class PreparedLabels(Prepared):
 
     parts:   training, validation and test sequences
     samples: training and validation sequences as the model reads them
+    head:    what is learnt, without the pool, which the recipe decides
     """
 
-    source: str
     parts: Parts
     samples: tuple[Samples, Samples]
     description: str
     schema: Schema
     fitted_floors: LabelFloors | RegressionFloors
-    spec: ModelSpec
-    remarks: tuple[str, ...]
+    head: HeadSpec
     reading: Mapping[str, Any]
+
+    @cached_property
+    def spec(self) -> ModelSpec:
+        """The recipe's network; of a token the word says most, the other views are half as wide."""
+        model = self.recipe.model
+        pool = None if self.task in EVERY_STEP else model.pool
+        others = max(model.embedding_size // 2, 1)
+        widths = [model.embedding_size, *[others] * len(self.schema.code_sizes)]
+        return model_spec(self.schema, (replace(self.head, pool=pool),), self.recipe, widths)
 
     @property
     def task(self) -> str:
         """classify, label, regress or regress_steps."""
-        return self.spec.heads[0].name
+        return self.head.name
 
-    @property
-    def longest_steps(self) -> int:
-        """Steps of the longest training sequence."""
-        return max(int(self.samples[0].lengths.max(initial=0)), 3)
-
-    def feeds(self, recipe: Recipe) -> tuple[Feed, Feed | None]:
+    def feeds(self) -> tuple[Feed, Feed | None]:
         """Return the training and the validation sequences."""
-        del recipe
         training, validation = self.samples
         return SampleFeed(training), SampleFeed(validation) if validation.cases else None
 
-    def finishing(self, recipe: Recipe) -> Feed | None:
+    def finishing(self) -> Feed | None:
         """Return training and validation sequences together, where there are others to score."""
-        del recipe
         if not self.parts[2].cases:
             return None
         first, second = self.samples

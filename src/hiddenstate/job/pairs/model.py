@@ -75,11 +75,13 @@ class Fitted(Model):
             found[row] = each
         return found
 
-    def alignment(self, source: str, target: str | None = None) -> Alignment:
+    def alignment(
+        self, source: str, target: str | None = None, head: int | None = None
+    ) -> Alignment:
         """Return the weights of attention for a pair; without a target, for its translation.
 
-        Raises SpecError for a model without attention weights of its own, DataError for an empty
-        source.
+        head: of a transformer's last block, from 1; None = the mean over all. Raises UsageError for
+        another one, SpecError for a model without attention, DataError for an empty source.
         """
         spec = self.runtime.spec
         codes = spec.source.encode(source.strip())
@@ -90,7 +92,14 @@ class Fitted(Model):
             said: Any = best.codes
         else:
             said = spec.target.encode(target.strip())
-        weights = self.runtime.alignment(codes, said)
+        heads = self.runtime.looks(codes, said)
+        if head is not None and not 1 <= head <= len(heads):
+            raise UsageError(
+                f"Head {head} was asked for.",
+                f"This model looks at the source with {len(heads)}, counted from 1.",
+                "Name one of them, or leave it out for the mean over all.",
+            )
+        weights = heads.mean(axis=0) if head is None else heads[head - 1]
         return Alignment(
             tuple(spec.source.shown(int(code)) for code in codes),
             (*(spec.target.shown(int(code)) for code in said), "<end>"),

@@ -10,19 +10,12 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from hiddenstate import cells
-from hiddenstate.artifact import (
-    AnyLayerSpec,
-    Artifact,
-    LayerSpec,
-    TransformerSpec,
-    TranslatorSpec,
-)
+from hiddenstate.artifact import AnyLayerSpec, Artifact, TransformerSpec, TranslatorSpec
 from hiddenstate.artifact.translator import Context
 from hiddenstate.data.pairs import Pairs, drop_repeated, drop_seen, read_pairs, split_pairs
 from hiddenstate.errors import DataError, UsageError
 from hiddenstate.job.card import About, layers_in_words
-from hiddenstate.job.layers import FEEDFORWARD
+from hiddenstate.job.layers import FEEDFORWARD, recurrent_layers
 from hiddenstate.job.pairs.evaluate import Decoding, evaluate_pairs
 from hiddenstate.job.pairs.feed import PairFeed
 from hiddenstate.job.prepared import Json, Prepared, called
@@ -44,30 +37,34 @@ Remark = Callable[[str], None]
 class PreparedPairs(Prepared):
     """What was read and decided before the first training step.
 
-    parts: training, validation and test pairs
+    parts:   training, validation and test pairs
+    symbols: of source and target
     """
 
-    source: str
     parts: tuple[Pairs, Pairs, Pairs]
     split: str
-    spec: TranslatorSpec
+    symbols: tuple[Symbols, Symbols]
     fitted_floors: PairFloors
-    decoding: Decoding
-    remarks: tuple[str, ...]
     reading: Mapping[str, Any]
+
+    @cached_property
+    def spec(self) -> TranslatorSpec:
+        """The recipe's translator."""
+        return spec_of(*self.symbols, self.recipe)
+
+    @property
+    def decoding(self) -> Decoding:
+        """How targets are searched for, unless it is said otherwise."""
+        return Decoding(self.recipe.pairs.beam, self.recipe.pairs.length_penalty)
 
     @property
     def longest_length(self) -> int:
         """Words of the longest training source."""
         return max(len(words.cut(source)) for source in self.parts[0].sources)
 
-    def resized(self, recipe: Recipe) -> TranslatorSpec:
-        """Return the translator that another recipe asks for."""
-        return spec_of(self.spec.source, self.spec.target, recipe)
-
-    def build(self, recipe: Recipe) -> Trainable:
+    def build(self) -> Trainable:
         """Return the torch model with first weights drawn by torch's generator."""
-        settings = recipe.train
+        recipe, settings = self.recipe, self.recipe.train
         return Translator(
             self.spec,
             Regularisation(
@@ -87,15 +84,13 @@ class PreparedPairs(Prepared):
         counts = [len(part) for part in self.parts]
         return {"cases": sum(counts), "parts": counts, "digest": total.hexdigest()}
 
-    def feeds(self, recipe: Recipe) -> tuple[Feed, Feed | None]:
+    def feeds(self) -> tuple[Feed, Feed | None]:
         """Return the training and the validation pairs."""
-        del recipe
         training, validation, _ = self._coded
         return training, validation if len(validation.sources) else None
 
-    def finishing(self, recipe: Recipe) -> Feed | None:
+    def finishing(self) -> Feed | None:
         """Return training and validation pairs together, where there are others to score."""
-        del recipe
         if not self.parts[2]:
             return None
         training, validation, _ = self._coded
@@ -105,10 +100,11 @@ class PreparedPairs(Prepared):
 
     @cached_property
     def _coded(self) -> tuple[PairFeed, PairFeed, PairFeed]:
+        source, target = self.symbols
         train, validation, test = (
             PairFeed(
-                [self.spec.source.encode(text) for text in part.sources],
-                [self.spec.target.encode(text) for text in part.targets],
+                [source.encode(text) for text in part.sources],
+                [target.encode(text) for text in part.targets],
             )
             for part in self.parts
         )
@@ -159,7 +155,7 @@ class PreparedPairs(Prepared):
 
 
 def prepare(source: Any, recipe: Recipe, observer: Remark) -> PreparedPairs:
-    """Read and share out pairs; fit symbols and floors on the training part; decide the spec."""
+    """Read and share out pairs; fit symbols and floors on the training part."""
     _refuse_unused(recipe)
     remarks: list[str] = []
 
@@ -176,7 +172,7 @@ def prepare(source: Any, recipe: Recipe, observer: Remark) -> PreparedPairs:
             "Give more pairs, or smaller shares for validation and test.",
         )
     chosen = recipe.pairs
-    symbols = [
+    source_symbols, target_symbols = (
         Symbols.fit(
             texts,
             chosen.unit,
@@ -185,15 +181,15 @@ def prepare(source: Any, recipe: Recipe, observer: Remark) -> PreparedPairs:
             lowercase=chosen.lowercase,
         )
         for texts in (training.sources, training.targets)
-    ]
+    )
     return PreparedPairs(
         called(source if chosen.target is None else (source, chosen.target)),
+        recipe,
+        tuple(remarks),
         parts,
         split,
-        spec_of(symbols[0], symbols[1], recipe),
+        (source_symbols, target_symbols),
         PairFloors.fit(training.sources, training.targets),
-        Decoding(chosen.beam, chosen.length_penalty),
-        tuple(remarks),
         {"encoding": recipe.input.encoding, "aligned": chosen.target is not None},
     )
 
@@ -215,11 +211,11 @@ def spec_of(source: Symbols, target: Symbols, recipe: Recipe) -> TranslatorSpec:
         decoder = (TransformerSpec(*sizes, positions=model.positions, memory_size=hidden),)
     else:
         both = model.bidirectional
-        encoder = _chain(recipe, width, hidden // 2 if both else hidden, both)
+        encoder = recurrent_layers(recipe, width, hidden // 2 if both else hidden, both=both)
         memory = hidden // 2 * 2 if both else hidden
         reads = width * (2 if chosen.input_feeding else 1)
         reads += memory if context in ("every_step", "additive") else 0
-        decoder = _chain(recipe, reads, hidden, False)
+        decoder = recurrent_layers(recipe, reads, hidden, both=False)
     return TranslatorSpec(
         source,
         target,
@@ -232,15 +228,6 @@ def spec_of(source: Symbols, target: Symbols, recipe: Recipe) -> TranslatorSpec:
         chosen.coverage,
         model.tied,
     )
-
-
-def _chain(recipe: Recipe, width: int, hidden: int, both: bool) -> tuple[LayerSpec, ...]:
-    model, found = recipe.model, []
-    for _ in range(model.layers):
-        cell = cells.build(model.cell, width, hidden, **model.cell_options)
-        found.append(LayerSpec(cell.to_json(), recipe.train.zoneout, both))
-        width = cell.output_size * (2 if both else 1)
-    return tuple(found)
 
 
 def _parts(source: Any, recipe: Recipe, tell: Remark) -> tuple[tuple[Pairs, Pairs, Pairs], str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy as np
 from hiddenstate.artifact import Artifact, HeadSpec, ModelSpec
 from hiddenstate.errors import UsageError
 from hiddenstate.job.card import About, layers_in_words
-from hiddenstate.job.layers import layers_of
+from hiddenstate.job.layers import model_spec
 from hiddenstate.job.prepared import Json, Prepared
 from hiddenstate.job.problems.evaluate import evaluate_problem
 from hiddenstate.job.problems.feed import ProblemFeed, samples
@@ -26,13 +27,20 @@ from hiddenstate.train import Feed, Recipe, SampleFeed
 class PreparedProblem(Prepared):
     """A problem and the model that is to learn it."""
 
-    source: str
     problem: Problem
-    recipe: Recipe
-    spec: ModelSpec
-    remarks: tuple[str, ...] = ()
     # A mean over lengths that somebody chose.
     scores_all_lengths: ClassVar[bool] = False
+
+    @cached_property
+    def spec(self) -> ModelSpec:
+        """The recipe's network over what the problem shows."""
+        problem = self.problem
+        head = HeadSpec(
+            {"task": problem.text, "classes": list(problem.classes)},
+            output="classes" if problem.classes else "numbers",
+            pool=None if problem.per_step else self.recipe.model.pool,
+        )
+        return model_spec(Plain(problem.code_sizes, problem.number_names), (head,), self.recipe)
 
     @property
     def longest_steps(self) -> int:
@@ -63,15 +71,15 @@ class PreparedProblem(Prepared):
             "digest": self.problem.text,
         }
 
-    def feeds(self, recipe: Recipe) -> tuple[Feed, Feed | None]:
+    def feeds(self) -> tuple[Feed, Feed | None]:
         """Return sequences drawn in every epoch, and some that stay the same."""
-        settings, seed = recipe.problems, recipe.train.seed
-        rng = stream("validation", seed)
+        settings, train = self.recipe.problems, self.recipe.train
+        rng = stream("validation", train.seed)
         lengths = self.problem.length.draw(rng, settings.validation_sequences)
         judged = SampleFeed(samples(self.problem, rng, lengths, "validation"))
-        return ProblemFeed(self.problem, settings, seed, recipe.train.epochs or 1), judged
+        return ProblemFeed(self.problem, settings, train.seed, train.epochs or 1), judged
 
-    def finishing(self, recipe: Recipe) -> Feed | None:  # noqa: ARG002
+    def finishing(self) -> Feed | None:
         """Return None: there is always more to draw."""
         return None
 
@@ -126,7 +134,7 @@ class PreparedProblem(Prepared):
 
 
 def prepare(source: Any, recipe: Recipe, tell: Callable[[str], None]) -> PreparedProblem:
-    """Decide the specification; the source and the task are both the problem's name."""
+    """Read the problem's name, which the source and the task both are."""
     problem = parse_problem(recipe.tasks[0])
     if isinstance(source, str) and parse_problem(source) != problem:
         raise UsageError(
@@ -135,16 +143,6 @@ def prepare(source: Any, recipe: Recipe, tell: Callable[[str], None]) -> Prepare
             "Name it once.",
         )
     problem.check_lengths(np.array(recipe.problems.test_lengths or problem.length))
-    schema = Plain(problem.code_sizes, problem.number_names)
-    widths = tuple(min(recipe.model.embedding_size, size) for size in problem.code_sizes)
-    head = HeadSpec(
-        {"task": problem.text, "classes": list(problem.classes)},
-        output="classes" if problem.classes else "numbers",
-        pool=None if problem.per_step else recipe.model.pool,
-    )
     if recipe.model.bidirectional and problem.per_step:
         tell("Both directions are read: answers may stand in the steps to come.")
-    layers = layers_of(recipe, sum(widths) + len(problem.number_names))
-    model = recipe.model
-    spec = ModelSpec(schema, widths, layers, (head,), model.residual, model.layer_norm)
-    return PreparedProblem(problem.text, problem, recipe, spec)
+    return PreparedProblem(problem.text, recipe, (), problem)

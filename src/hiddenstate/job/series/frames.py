@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self, cast
+from functools import cached_property
+from typing import Any, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hiddenstate.artifact import Artifact, ModelSpec
+from hiddenstate.artifact import Artifact, HeadSpec, ModelSpec
 from hiddenstate.data import Samples
 from hiddenstate.data.signals import Bounds, Signal
 from hiddenstate.job.card import About, layers_in_words
+from hiddenstate.job.layers import model_spec
 from hiddenstate.job.prepared import Json, Prepared, sequence_model
 from hiddenstate.job.series.evaluate import evaluate_frames, predicted_rows
 from hiddenstate.job.series.prepared import facts, found, identity
@@ -23,34 +25,43 @@ from hiddenstate.models.heads import OutputHead
 from hiddenstate.runtime import Model as Runtime
 from hiddenstate.schema import Channels
 from hiddenstate.tasks.frames import FrameFloors, log_odds
-from hiddenstate.train import Feed, Recipe, SampleFeed
+from hiddenstate.train import Feed, SampleFeed
 
 
 @dataclass(frozen=True)
 class PreparedFrames(Prepared):
     """What was read and decided before the first training step; series are never cut."""
 
-    source: str
-    spec: ModelSpec
     schema: Channels
     signal: Signal
     bounds: Bounds
-    fitted_floors: FrameFloors
-    remarks: tuple[str, ...]
     reading: Mapping[str, Any]
+
+    @cached_property
+    def spec(self) -> ModelSpec:
+        """The recipe's network over the channels."""
+        task = {"task": NEXT_FRAME, "classes": []}
+        head = HeadSpec(task, None, "bernoulli", len(self.schema.names))
+        return model_spec(self.schema, (head,), self.recipe)
+
+    @cached_property
+    def fitted_floors(self) -> FrameFloors:
+        """The floors, of training and validation series."""
+        seen = np.stack([self.bounds.rows[:, 0], self.bounds.rows[:, 2]], axis=1)
+        return FrameFloors.fit(self.signal.values, predicted_rows(seen, self.signal.offsets))
 
     @property
     def longest_steps(self) -> int:
         """Steps of the longest series."""
         return int(self.signal.lengths.max())
 
-    def build(self, recipe: Recipe) -> SequenceModel:
+    def build(self) -> SequenceModel:
         """Return the model with biases that say how often each channel is 1 in training.
 
         Most channels are nearly never: a step of AdamW is at most the learning rate, and the way
         to their log odds is a thousand steps long.
         """
-        model = sequence_model(self.spec, recipe, self.longest_steps)
+        model = sequence_model(self.spec, self.recipe, self.longest_steps)
         rows = predicted_rows(self.bounds.part(0), self.signal.offsets)
         often = FrameFloors.fit(self.signal.values, rows).alone
         with torch.no_grad():
@@ -61,14 +72,12 @@ class PreparedFrames(Prepared):
         """Return the series of some parts."""
         return SampleFeed(samples(self.signal, self.schema).select(self._series(*parts)))
 
-    def feeds(self, recipe: Recipe) -> tuple[Feed, Feed | None]:
+    def feeds(self) -> tuple[Feed, Feed | None]:
         """Return the training series and the validation series."""
-        del recipe
         return self.feed(0), self.feed(1) if self.bounds.steps(1) else None
 
-    def finishing(self, recipe: Recipe) -> Feed | None:
+    def finishing(self) -> Feed | None:
         """Return training and validation series together, where there are others to score."""
-        del recipe
         return self.feed(0, 1) if self.bounds.steps(2) else None
 
     def identity(self) -> Json:
@@ -126,22 +135,6 @@ class PreparedFrames(Prepared):
         """Return the series of some parts."""
         inside = [np.diff(self.bounds.part(part))[:, 0] > 0 for part in parts]
         return np.flatnonzero(np.any(inside, axis=0))
-
-    @classmethod
-    def of(
-        cls,
-        source: str,
-        spec: ModelSpec,
-        schema: Channels,
-        signal: Signal,
-        bounds: Bounds,
-        remarks: tuple[str, ...],
-        reading: Mapping[str, Any],
-    ) -> Self:
-        """Fit the floors on training and validation series."""
-        seen = np.stack([bounds.rows[:, 0], bounds.rows[:, 2]], axis=1)
-        floors = FrameFloors.fit(signal.values, predicted_rows(seen, signal.offsets))
-        return cls(source, spec, schema, signal, bounds, floors, remarks, reading)
 
 
 def samples(signal: Signal, schema: Channels) -> Samples:

@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from hiddenstate.artifact import HeadSpec, ModelSpec
+from hiddenstate.artifact import HeadSpec
 from hiddenstate.artifact.spec import Output
-from hiddenstate.data import Options
 from hiddenstate.data.read_signal import read_signal
 from hiddenstate.data.signal_steps import Remark, duration
 from hiddenstate.data.signals import Bounds, Signal, by_rows, by_series
 from hiddenstate.errors import DataError, UsageError
-from hiddenstate.job.layers import layers_of
+from hiddenstate.job.prepared import called
+from hiddenstate.job.reading import options
 from hiddenstate.job.series.evaluate import refuse_other_values
 from hiddenstate.job.series.frames import PreparedFrames
 from hiddenstate.job.series.lanes import Lanes
@@ -36,7 +36,7 @@ FEWEST_STEPS = 24
 
 
 def prepare(source: Any, recipe: Recipe, tell: Remark) -> PreparedSeries | PreparedFrames:
-    """Read, check, split; fit channels and floors on the training part; decide the spec."""
+    """Read, check, split; fit channels and floors on the training part."""
     _refuse_contradictions(recipe)
     remarks: list[str] = []
 
@@ -45,10 +45,10 @@ def prepare(source: Any, recipe: Recipe, tell: Remark) -> PreparedSeries | Prepa
         tell(remark)
 
     signal, bounds = _read(source, recipe, told)
-    called = str(source) if isinstance(source, str) or hasattr(source, "suffix") else "a frame"
+    name = called(source)
     if recipe.tasks[0] == NEXT_FRAME:
-        return _prepare_frames(called, signal, bounds, recipe, remarks)
-    return _prepare_forecast(called, signal, bounds, recipe, told, remarks)
+        return _prepare_frames(name, signal, bounds, recipe, remarks)
+    return _prepare_forecast(name, signal, bounds, recipe, told, remarks)
 
 
 def _reading(signal: Signal, recipe: Recipe) -> dict[str, Any]:
@@ -61,23 +61,6 @@ def _reading(signal: Signal, recipe: Recipe) -> dict[str, Any]:
         "encoding": given.encoding,
         "time_format": given.time_format,
     }
-
-
-def options(recipe: Recipe) -> Options:
-    """Return the reader's options for a recipe."""
-    given = recipe.input
-    return Options(
-        case=given.case,
-        timestamp=given.timestamp,
-        with_times=not given.no_timestamp,
-        attributes=given.attributes,
-        exclude=given.exclude,
-        format=given.format,
-        delimiter=given.delimiter,
-        encoding=given.encoding,
-        time_format=given.time_format,
-        allow_bad_rows=given.allow_bad_rows,
-    )
 
 
 def _refuse_contradictions(recipe: Recipe) -> None:
@@ -124,7 +107,8 @@ def _refuse_contradictions(recipe: Recipe) -> None:
 def _read(source: Any, recipe: Recipe, tell: Remark) -> tuple[Signal, Bounds]:
     """Read the series and decide which rows train, validate and test."""
     split = recipe.split
-    signal, remarks = read_signal(source, options(recipe))
+    reading = options(recipe.input).change(attributes=recipe.input.attributes)
+    signal, remarks = read_signal(source, reading)
     for remark in remarks:
         tell(remark)
     frames = recipe.tasks[0] == NEXT_FRAME
@@ -134,7 +118,7 @@ def _read(source: Any, recipe: Recipe, tell: Remark) -> tuple[Signal, Bounds]:
             return signal, by_series(signal, validation=split.validation, test=split.test)
         counts = recipe.series.rows
         return signal, by_rows(signal, validation=split.validation, test=split.test, counts=counts)
-    last, remarks = read_signal(split.test_file, options(recipe))
+    last, remarks = read_signal(split.test_file, reading)
     for remark in remarks:
         tell(f"{split.test_file}: {remark}")
     share = split.validation
@@ -150,14 +134,8 @@ def _prepare_frames(
 ) -> PreparedFrames:
     refuse_other_values(signal)
     schema = Channels.fit(signal.channels, signal.values, binary=True)
-    head = HeadSpec({"task": NEXT_FRAME, "classes": []}, None, "bernoulli", len(schema.names))
-    width = len(schema.number_names)
-    spec = ModelSpec(
-        schema, (), layers_of(recipe, width), (head,), recipe.model.residual,
-        recipe.model.layer_norm,
-    )  # fmt: skip
     reading = _reading(signal, recipe)
-    return PreparedFrames.of(source, spec, schema, signal, bounds, tuple(remarks), reading)
+    return PreparedFrames(source, recipe, tuple(remarks), schema, signal, bounds, reading)
 
 
 def _prepare_forecast(
@@ -233,15 +211,18 @@ def _prepare_forecast(
         steps * (1 if shared else len(targets)),
         task.levels if series.output == "quantiles" else (),
     )
-    embeddings = tuple(min(recipe.model.embedding_size, size) for size in schema.code_sizes)
-    width = sum(embeddings) + len(schema.number_names)
-    spec = ModelSpec(
-        schema, embeddings, layers_of(recipe, width), (head,), recipe.model.residual,
-        recipe.model.layer_norm,
-    )  # fmt: skip
-    reading = _reading(signal, recipe)
     return PreparedSeries(
-        source, spec, signal, bounds, task, lanes, floors, tuple(remarks), reading
+        source,
+        recipe,
+        tuple(remarks),
+        schema,
+        head,
+        signal,
+        bounds,
+        task,
+        lanes,
+        floors,
+        _reading(signal, recipe),
     )
 
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hiddenstate.artifact import Artifact, ModelSpec
+from hiddenstate.artifact import Artifact, HeadSpec, ModelSpec
 from hiddenstate.data.signals import Bounds, Signal
 from hiddenstate.job.card import About, layers_in_words
+from hiddenstate.job.layers import model_spec
 from hiddenstate.job.prepared import Json, Prepared, sequence_model
 from hiddenstate.job.series.evaluate import evaluate_forecasts
 from hiddenstate.job.series.feed import WindowFeed
@@ -27,7 +29,7 @@ from hiddenstate.schema import Channels
 from hiddenstate.schema.channels import LEAST_SCALE
 from hiddenstate.tasks.forecast_floors import ForecastFloors
 from hiddenstate.tasks.forecasts import Origins
-from hiddenstate.train import Feed, Recipe
+from hiddenstate.train import Feed
 
 # Origins whose errors a model starts with, at most twice as many.
 ERRORS = 1000
@@ -37,15 +39,19 @@ ERRORS = 1000
 class PreparedSeries(Prepared):
     """What was read and decided before the first training step."""
 
-    source: str
-    spec: ModelSpec
+    schema: Channels
+    head: HeadSpec
     signal: Signal
     bounds: Bounds
     task: ForecastTask
     lanes: Lanes
     fitted_floors: ForecastFloors
-    remarks: tuple[str, ...]
     reading: Mapping[str, Any]
+
+    @cached_property
+    def spec(self) -> ModelSpec:
+        """The recipe's network over the channels."""
+        return model_spec(self.schema, (self.head,), self.recipe)
 
     @property
     def longest_steps(self) -> int:
@@ -61,39 +67,39 @@ class PreparedSeries(Prepared):
         """Return what is read before a forecast, however far it goes."""
         return self.task.context
 
-    def build(self, recipe: Recipe) -> SequenceModel:
+    def build(self) -> SequenceModel:
         """Return a model that begins with its base, and with the base's errors as its spread."""
-        model = sequence_model(self.spec, recipe, self.longest_steps)
+        model = sequence_model(self.spec, self.recipe, self.longest_steps)
         head = cast(OutputHead, model.heads[0])
         with torch.no_grad():
             head.weight.zero_()
             head.bias.copy_(torch.from_numpy(self._first_outputs()))
         return model
 
-    def feed(self, span: NDArray[np.int64], recipe: Recipe, *, warm: bool = False) -> WindowFeed:
+    def feed(self, span: NDArray[np.int64], *, warm: bool = False) -> WindowFeed:
         """Return windows of rows span [P, 2]; warm ones read `context` steps before they score."""
         context = self.task.context
         steps = 1 if self.task.recursive else self.task.horizon
         base = self.task.base_of(self.fitted_floors)
         if warm:
             return WindowFeed(self.lanes, base, span, steps, 2 * context, context, warm=context)
-        stride = max(1, context // recipe.series.overlap)
+        stride = max(1, context // self.recipe.series.overlap)
         # A transformer has to know the places that it will be asked about.
         length = 2 * context if reads_windows(self.spec) else context
         return WindowFeed(self.lanes, base, span, steps, length, stride)
 
-    def feeds(self, recipe: Recipe) -> tuple[Feed, Feed | None]:
+    def feeds(self) -> tuple[Feed, Feed | None]:
         """Return windows of the training part, and of the validation part."""
-        judged = self.feed(self.bounds.part(1), recipe, warm=True)
-        training = self.feed(self.bounds.part(0), recipe)
+        judged = self.feed(self.bounds.part(1), warm=True)
+        training = self.feed(self.bounds.part(0))
         return training, judged if self.bounds.steps(1) else None
 
-    def finishing(self, recipe: Recipe) -> Feed | None:
+    def finishing(self) -> Feed | None:
         """Return windows of training and validation part together, where there is another."""
         if not self.bounds.steps(2):
             return None
         rows = self.bounds.rows
-        return self.feed(np.stack([rows[:, 0], rows[:, 2]], axis=1), recipe)
+        return self.feed(np.stack([rows[:, 0], rows[:, 2]], axis=1))
 
     def identity(self) -> Json:
         """Return counts and a digest of the signal."""
@@ -112,15 +118,13 @@ class PreparedSeries(Prepared):
         """Return what the model card tells."""
         task = self.task
         how = {"quantiles": "quantiles", "gaussian": "a normal distribution", "point": "the mean"}
-        channels = self.spec.schema
-        shared = isinstance(channels, Channels) and channels.shared
         return About(
             answers=f"After every step of a series this model answers: {how[task.output]} of "
             f"{', '.join(task.targets)} in the next {task.horizon} steps"
             + (", step by step from its own predictions." if task.recursive else ".")
-            + (" Every channel is read by itself with the same weights." if shared else ""),
+            + " Every channel is read by itself with the same weights." * self.schema.shared,
             layers=layers_in_words(self.spec.layers),
-            inputs=", ".join(channels.number_names),
+            inputs=", ".join(self.schema.number_names),
             found=found(self.signal),
             split=self.bounds.description,
             limits=(
@@ -134,12 +138,9 @@ class PreparedSeries(Prepared):
     def score(self, artifact: Artifact, seed: int) -> Json:
         """Score the test part; without one, the validation part, or the training part."""
         which = next(part for part in (2, 1, 0) if self.bounds.steps(part))
-        schema = self.spec.schema
-        if not isinstance(schema, Channels):
-            raise TypeError("a forecaster reads channels")
         scores = evaluate_forecasts(
             Runtime(artifact),
-            schema,
+            self.schema,
             self.task,
             self.fitted_floors,
             self.lanes,
@@ -150,7 +151,7 @@ class PreparedSeries(Prepared):
 
     def _first_outputs(self) -> NDArray[np.float64]:
         """Return the outputs [V] that say best what the base gets wrong in the training part."""
-        task, lanes, head = self.task, self.lanes, self.spec.heads[0]
+        task, lanes, head = self.task, self.lanes, self.head
         steps = 1 if task.recursive else task.horizon
         part = self.bounds.part(0)
         origins = Origins.of(part, lanes.offsets, horizon=steps, history=task.history)

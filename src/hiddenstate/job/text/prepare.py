@@ -6,11 +6,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from hiddenstate.artifact import HeadSpec, ModelSpec
 from hiddenstate.data.text import Texts, read_texts, split_texts
 from hiddenstate.errors import DataError, UsageError
 from hiddenstate.job.prepared import called
-from hiddenstate.job.text.prepared import PreparedText, windowed_layers
+from hiddenstate.job.text.prepared import PreparedText
 from hiddenstate.job.text.unknowns import unknowns_in_words
 from hiddenstate.schema import Symbols
 from hiddenstate.schema.documents import BOUNDARY, TextCodes
@@ -18,7 +17,6 @@ from hiddenstate.tasks.language import NAME, LanguageFloors
 from hiddenstate.train import Recipe
 from hiddenstate.train.recipe.sections import Input, Split
 
-UNKNOWN_NAME = "<unknown>"
 LEAST_SYMBOLS = 20
 # What a recipe may say of reading and splitting a text.
 READING, SPLITTING = ("encoding",), ("validation", "test", "test_file")
@@ -27,7 +25,7 @@ Remark = Callable[[str], None]
 
 
 def prepare(source: Any, recipe: Recipe, tell: Remark) -> PreparedText:
-    """Read, share out, find the symbols of the training part, count the floors, decide the spec."""
+    """Read, share out, find the symbols of the training part, count the floors."""
     _refuse(recipe)
     remarks: list[str] = []
 
@@ -50,14 +48,13 @@ def prepare(source: Any, recipe: Recipe, tell: Remark) -> PreparedText:
     floors = LanguageFloors.fit(train, valid, both, symbols.unit, len(symbols))
     return PreparedText(
         called(source),
+        recipe,
+        tuple(remarks),
         parts,
         (train, valid, test, both),
-        recipe,
         symbols,
         floors,
-        _spec(symbols, recipe),
         split,
-        tuple(remarks),
     )
 
 
@@ -151,12 +148,3 @@ def _tell_unknowns(name: str, part: Texts, symbols: Symbols, tell: Remark) -> No
     told = unknowns_in_words(part.documents, symbols)
     if told:
         tell(f"The {name} part has {told}")
-
-
-def _spec(symbols: Symbols, recipe: Recipe) -> ModelSpec:
-    model = recipe.model
-    width = min(model.embedding_size, len(symbols))
-    classes = [UNKNOWN_NAME, *symbols.names]
-    head = HeadSpec({"task": NAME, "classes": classes}, tied=model.tied)
-    layers = windowed_layers(recipe, width)
-    return ModelSpec(symbols, (width,), layers, (head,), model.residual, model.layer_norm)

@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import cast
 
 import numpy as np
 import torch
 from torch import nn
 
-from hiddenstate.artifact import AnyLayerSpec, Artifact, ModelSpec, TransformerSpec
+from hiddenstate.artifact import Artifact, HeadSpec, ModelSpec, TransformerSpec
 from hiddenstate.data.text import Texts
 from hiddenstate.job.card import About, layers_in_words
-from hiddenstate.job.layers import layers_of
+from hiddenstate.job.layers import model_spec
 from hiddenstate.job.prepared import Json, Prepared, sequence_model
 from hiddenstate.job.text.evaluate import evaluate_text
-from hiddenstate.models import SequenceModel, Trainable
+from hiddenstate.models import SequenceModel
 from hiddenstate.runtime import Model as Runtime
 from hiddenstate.schema import UNKNOWN, Symbols
 from hiddenstate.schema.documents import TextCodes
 from hiddenstate.tasks.language import NAME, LanguageFloors
-from hiddenstate.train import Feed, Recipe
+from hiddenstate.train import Feed
 from hiddenstate.train.windows import WindowFeed
+
+UNKNOWN_NAME = "<unknown>"
 
 
 @dataclass(frozen=True)
@@ -33,29 +36,38 @@ class PreparedText(Prepared):
     codes: the same as symbols, and the first two together
     """
 
-    source: str
     parts: tuple[Texts, Texts, Texts]
     codes: tuple[TextCodes, TextCodes, TextCodes, TextCodes]
-    recipe: Recipe
     symbols: Symbols
     language_floors: LanguageFloors
-    spec: ModelSpec
     split: str
-    remarks: tuple[str, ...]
+
+    @cached_property
+    def spec(self) -> ModelSpec:
+        """The recipe's network over symbols.
+
+        Attention sees as far back as gradients go, so that its memory stays bounded in use.
+        """
+        task = {"task": NAME, "classes": [UNKNOWN_NAME, *self.symbols.names]}
+        head = HeadSpec(task, tied=self.recipe.model.tied)
+        spec = model_spec(self.symbols, (head,), self.recipe)
+        layers = (
+            replace(layer, window_steps=self.recipe.text.window)
+            if isinstance(layer, TransformerSpec)
+            else layer
+            for layer in spec.layers
+        )
+        return replace(spec, layers=tuple(layers))
 
     @property
     def longest_steps(self) -> int:
         """Steps of a window."""
         return max(self.recipe.text.window, 3)
 
-    def resized(self, recipe: Recipe) -> ModelSpec:
-        """Return the specification with the layers that another recipe asks for."""
-        return replace(self.spec, layers=windowed_layers(recipe, self.spec.input_size))
-
-    def build(self, recipe: Recipe) -> Trainable:
+    def build(self) -> SequenceModel:
         """Return the torch model; the unknown symbol says nothing until it is learnt."""
-        model = sequence_model(self.spec, recipe, self.longest_steps)
-        first_embedding(model, tied=recipe.model.tied)
+        model = sequence_model(self.spec, self.recipe, self.longest_steps)
+        first_embedding(model, tied=self.recipe.model.tied)
         return model
 
     def identity(self) -> Json:
@@ -68,12 +80,12 @@ class PreparedText(Prepared):
         characters = sum(part.characters for part in self.parts)
         return {"cases": sum(counts), "events": characters, "digest": total.hexdigest()}
 
-    def feeds(self, recipe: Recipe) -> tuple[Feed, Feed | None]:  # noqa: ARG002
+    def feeds(self) -> tuple[Feed, Feed | None]:
         """Return training and validation documents in windows."""
         training, validation, _, _ = self.codes
         return self._feed(training), self._feed(validation) if validation.steps else None
 
-    def finishing(self, recipe: Recipe) -> Feed | None:  # noqa: ARG002
+    def finishing(self) -> Feed | None:
         """Return training and validation documents together, where there are others to score."""
         return self._feed(self.codes[3]) if self.codes[2].steps else None
 
@@ -134,19 +146,6 @@ class PreparedText(Prepared):
             "part": part,
             **evaluate_text(Runtime(artifact), self.language_floors, text, seed=seed),
         }
-
-
-def windowed_layers(recipe: Recipe, width: int) -> tuple[AnyLayerSpec, ...]:
-    """Return the layers over x [B, T, width].
-
-    Attention sees as far back as gradients go, so that its memory stays bounded in use.
-    """
-    return tuple(
-        replace(layer, window_steps=recipe.text.window)
-        if isinstance(layer, TransformerSpec)
-        else layer
-        for layer in layers_of(recipe, width)
-    )
 
 
 def first_embedding(model: SequenceModel, *, tied: bool) -> None:
