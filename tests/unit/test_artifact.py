@@ -43,6 +43,13 @@ def test_an_artifact_comes_back_whole(artifact: Artifact, tmp_path: Path) -> Non
     }
 
 
+def test_arrays_come_back_however_they_lie(artifact: Artifact, tmp_path: Path) -> None:
+    turned = {name: array.T.copy().T for name, array in artifact.weights.items()}
+    artifacts.save(replace(artifact, weights=turned), tmp_path)
+    back = artifacts.load(tmp_path).weights
+    assert all(np.array_equal(back[name], artifact.weights[name]) for name in turned)
+
+
 def test_the_specification_comes_back_from_json(artifact: Artifact) -> None:
     value = json.loads(json.dumps(artifact.spec.to_json()))
     assert ModelSpec.from_json(value) == artifact.spec

@@ -85,9 +85,9 @@ def save(artifact: Artifact, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "manifest.json").unlink(missing_ok=True)
     write_json(folder / "spec.json", artifact.spec.to_json())
-    write_atomically(folder / "weights.safetensors", save_safetensors(artifact.weights))
+    write_atomically(folder / "weights.safetensors", _stored(artifact.weights))
     write_json(folder / "floors.json", artifact.floors)
-    write_atomically(folder / "floors.safetensors", save_safetensors(artifact.floor_arrays))
+    write_atomically(folder / "floors.safetensors", _stored(artifact.floor_arrays))
     write_json(folder / "metrics.json", artifact.metrics)
     write_atomically(folder / "MODEL_CARD.md", artifact.card.encode())
     manifest = {
@@ -97,6 +97,12 @@ def save(artifact: Artifact, folder: Path) -> None:
         "files": {name: sha256_of(folder / name) for name in FILES},
     }
     write_json(folder / "manifest.json", manifest)
+
+
+def _stored(arrays: Arrays) -> bytes:
+    # safetensors writes memory as it lies: a transposed array would come back as another one.
+    stored: bytes = save_safetensors({k: np.asarray(v, order="C") for k, v in arrays.items()})
+    return stored
 
 
 def load(folder: Path) -> Artifact:

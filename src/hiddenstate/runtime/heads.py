@@ -72,7 +72,8 @@ class Head:
             return number if self.spec.signed else np.maximum(number, 0.0)
         if kind == "quantiles":
             # Nothing in the loss keeps the levels in order.
-            return np.sort(wide.reshape(*wide.shape[:-1], self.spec.size, -1), axis=-1)
+            by_level = (*wide.shape[:-1], self.spec.size, len(self.spec.levels))
+            return np.sort(wide.reshape(by_level), axis=-1)
         if kind == "gaussian":
             mean, log_scale = np.split(wide, 2, axis=-1)
             return np.stack([mean, LEAST_SCALE + np.exp(log_scale)], axis=-2)
