@@ -1,4 +1,4 @@
-"""Write docs/settings.md from the recipe and the command line themselves.
+"""Write docs/settings.md from the recipe and the command line, docs/rules.md from the rules.
 
 python -m docs.generate
 """
@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from typer.main import get_command
 
+from docs import conventions, rules
 from hiddenstate.cli.main import app
 from hiddenstate.train.recipe import Recipe
 
@@ -76,3 +77,5 @@ def _commands(command: Any, name: str) -> list[str]:
 
 if __name__ == "__main__":
     PAGE.write_text(page())
+    rules.PAGE.write_text(rules.page())
+    conventions.PAGE.write_text(conventions.page())

@@ -16,16 +16,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from hiddenstate.diagnose.capture import trace
     from hiddenstate.job.fit import fit
     from hiddenstate.job.model import Model, load
 
 __version__ = "0.1.0"
-__all__ = ["Model", "__version__", "fit", "load"]
+__all__ = ["Model", "__version__", "fit", "load", "trace"]
 
 _HOME = {
     "Model": "hiddenstate.job.model",
     "fit": "hiddenstate.job.fit",
     "load": "hiddenstate.job.model",
+    "trace": "hiddenstate.diagnose.capture",
 }
 
 

@@ -45,7 +45,7 @@ def test_every_setting_has_a_meaning() -> None:
 
 def test_commands_of_the_readme_run(folder: Path) -> None:
     commands = guide.commands(README)
-    assert len(commands) == 4
+    assert len(commands) == 7
     for command in commands:
         words = [sys.executable, "-m", *shlex.split(command)]
         done = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False)
@@ -71,13 +71,18 @@ def test_every_command_is_in_a_guide() -> None:
 
 
 def test_python_of_the_readme_runs(folder: Path) -> None:
-    (block,) = re.findall(r"^```python\n(.*?)^```$", README, re.M | re.S)
-    block = block.replace("runs/tickets", "runs/python")
-    done = subprocess.run(
-        [sys.executable, "-c", block], cwd=folder, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert "next_event" in done.stdout
+    blocks = re.findall(r"^```python\n(.*?)^```$", README, re.M | re.S)
+    assert len(blocks) == 2
+    printed = ""
+    for block in blocks:
+        block = block.replace("runs/tickets", "runs/python")
+        done = subprocess.run(
+            [sys.executable, "-c", block], cwd=folder, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        printed += done.stdout
+    assert "next_event" in printed
+    assert "(16, 40, 32)" in printed
 
 
 def test_links_of_the_readme_lead_somewhere() -> None:

@@ -15,7 +15,9 @@ from tests.journeys.calling import call
 from tests.journeys.wrong import QUICK
 
 # Flags of `fit` that say where and how to run, and not what.
-NO_SETTINGS = {"source", "out", "recipe", "setting", "resume", "overwrite", "json", "quiet"}
+NO_SETTINGS = {
+    *("source", "out", "recipe", "setting", "resume", "overwrite", "json", "quiet", "no_checks")
+}
 VALUES = {
     "task": ("occurs:close", "tasks", ["occurs:close"]),
     "case": ("a", "input.case", "a"),

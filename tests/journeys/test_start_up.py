@@ -15,7 +15,7 @@ from tests.journeys.calling import run
 HELP_S = 0.3
 IMPORT_S = 0.2
 FIRST_PREDICTION_S = 0.5
-HEAVY = ("torch", "polars", "pydantic", "plotly", "pandas")
+HEAVY = ("torch", "polars", "pydantic", "pandas")
 
 
 def loaded(code: str, folder: Path) -> set[str]:

@@ -82,7 +82,9 @@ class Axis:
         if last - first < 1:
             fine = [m * 10.0**e for e in range(first - 1, last + 1) for m in (1, 2, 5)]
             inside = [each for each in fine if self.low <= each <= self.high]
-            return [(each, f"{each:g}") for each in inside] or self._linear_ticks()
+            if len(inside) < 2:
+                return self._linear_ticks()
+            return [(each, f"{each:g}") for each in inside]
         stride = math.ceil((last - first + 1) / TICKS)
         return [(10.0**e, _power(e)) for e in range(first, last + 1) if (last - e) % stride == 0]
 

@@ -71,8 +71,8 @@ def _named_bars(picture: Picture) -> str:
         f'<th scope="col">{html.escape(picture.y_label)}</th></tr></thead>'
     )
     longest = max(map(len, (picture.x_label, *picture.labels)))
-    width = f"--label:{longest + 1}ch"
-    return f'<table class="bars" style="{width}">{titles}<tbody>{"".join(rows)}</tbody></table>'
+    sizes = f"--label:{longest + 1}ch;--zero:{100 * zero:.2f}%"
+    return f'<table class="bars" style="{sizes}">{titles}<tbody>{"".join(rows)}</tbody></table>'
 
 
 def _signed(value: float) -> str:

@@ -72,6 +72,7 @@ def fit(
     threads: s.Threads = None,
     kernel: s.Kernel = None,
     tensorboard: s.TensorBoard = None,
+    no_checks: s.NoChecks = False,
 ) -> None:
     """Fit a model and score it on a held-back part, beside its floors.
 
@@ -117,6 +118,7 @@ def fit(
         "train.kernel": kernel,
         "train.tensorboard": tensorboard,
     }
+    from hiddenstate.cli.checks import checked
     from hiddenstate.cli.progress import watch
     from hiddenstate.cli.scores import show_fit
     from hiddenstate.job.fit import fit as run_fit
@@ -125,7 +127,10 @@ def fit(
     chosen = read_recipe(recipe, {**settings, **parse_settings(setting or [])})
     # Of several processes that torchrun has started, the first one speaks for all.
     leads = os.environ.get("RANK", "0") == "0"
-    with watch(quiet=quiet or not leads) as observer:
+    with (
+        watch(quiet=quiet or not leads) as shown,
+        checked(shown, chosen.train.clip_norm, off=no_checks or quiet or not leads) as observer,
+    ):
         model = run_fit(
             source,
             out=out,

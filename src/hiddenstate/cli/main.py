@@ -8,8 +8,10 @@ import typer
 
 from hiddenstate.cli import (
     compare,
+    convert,
     data,
     demo,
+    diagnose,
     evaluate,
     fit,
     generate,
@@ -26,7 +28,8 @@ from hiddenstate.errors import HiddenstateError
 # What is needed for training and reading, and what some tasks need beside.
 EXTRAS = {
     "train": ("torch", "polars", "pydantic", "tomli_w"),
-    "train,tasks": ("optuna", "plotly", "sacrebleu", "scipy", "tokenizers"),
+    "interop": ("flax", "h5py", "jax", "keras", "onnx", "onnxruntime"),
+    "train,tasks": ("optuna", "sacrebleu", "scipy", "tokenizers"),
 }
 
 app = typer.Typer(
@@ -51,7 +54,9 @@ app.command("truncation")(truncation.truncation)
 app.command("demo")(demo.demo)
 app.command("compare")(compare.compare)
 app.command("tune")(tune.tune)
+app.command("convert")(convert.convert)
 app.command("kernels")(kernels.kernels)
+app.command("diagnose")(diagnose.diagnose)
 app.add_typer(data.app, name="data")
 
 

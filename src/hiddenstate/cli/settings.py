@@ -110,6 +110,14 @@ TensorBoard = Annotated[
     bool | None,
     typer.Option("--tensorboard", help="Write scalars for TensorBoard.", rich_help_panel=_TRAINING),
 ]
+NoChecks = Annotated[
+    bool,
+    typer.Option(
+        "--no-checks",
+        help="Do not look for signs of trouble while training.",
+        rich_help_panel=_TRAINING,
+    ),
+]
 
 
 def names(text: str | None) -> list[str] | None:

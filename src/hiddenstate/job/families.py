@@ -30,6 +30,11 @@ class Family:
         """Wrap an artifact: `Fitted(artifact, weights)` of the room, a `job.model.Model`."""
         return import_module(f"hiddenstate.job.{self.name}.model").Fitted(*arguments, **options)
 
+    def evidence(self, *arguments: Any, **options: Any) -> Any:
+        """Gather what a diagnosis asks for: `Gathered` of the room, a `job.evidence.Evidence`."""
+        room = import_module(f"hiddenstate.job.{self.name}.evidence")
+        return room.Gathered(*arguments, **options)
+
 
 EVENTS = Family("events", ())
 FAMILIES = (

@@ -1,0 +1,335 @@
+"""What is measured of a module while it trains, each probe on its own and cheap.
+
+None of them changes what is computed: they read weights, gradients and the arguments of layers,
+draw no random numbers and leave every mode as it was.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
+from torch.utils.hooks import RemovableHandle
+
+from hiddenstate.diagnose.capture import trace
+from hiddenstate.diagnose.observe import base_of
+from hiddenstate.diagnose.trace import LayerTrace
+from hiddenstate.diagnose.training import Rows
+from hiddenstate.nn.layer import Layer
+from hiddenstate.nn.packed import unpack
+
+SATURATED = 0.05
+"""A gate is saturated within this share of its range from either end."""
+
+
+class EmbeddingRows:
+    """Which rows of the trainable embeddings have been read in training mode.
+
+    A row with a gradient counts as read: a table may be the last layer's weight as well. A table of
+    which several looks have found nothing new is no longer followed.
+    """
+
+    QUIET_LOOKS = 3
+
+    def __init__(self, module: nn.Module) -> None:
+        """Follow every embedding whose weight is trained."""
+        self._tables: dict[str, nn.Embedding | nn.EmbeddingBag] = {}
+        self._read: dict[str, Tensor] = {}
+        self._hooks: dict[str, RemovableHandle] = {}
+        self._counts: dict[str, list[int]] = {}
+        for name, each in module.named_modules():
+            if isinstance(each, nn.Embedding | nn.EmbeddingBag) and each.weight.requires_grad:
+                read = torch.zeros(each.num_embeddings, dtype=torch.bool, device=each.weight.device)
+                self._tables[name], self._read[name], self._counts[name] = each, read, []
+                self._hooks[name] = each.register_forward_hook(_noter(read))
+
+    def look(self) -> None:
+        """Take the rows that have a gradient as read too, and count."""
+        for name in list(self._hooks):
+            table, read, counts = self._tables[name], self._read[name], self._counts[name]
+            gradient = table.weight.grad
+            if gradient is not None and not gradient.is_sparse:
+                read |= (gradient != 0).any(1)
+            if table.padding_idx is not None:
+                read[table.padding_idx] = False
+            counts.append(int(read.sum()))
+            if len(counts) > self.QUIET_LOOKS and counts[-1] == counts[-1 - self.QUIET_LOOKS]:
+                self._hooks.pop(name).remove()
+
+    def rows(self) -> dict[str, Rows]:
+        """Return how many rows were read, at the last look and at half of the looks."""
+        found = {}
+        for name, table in self._tables.items():
+            if counts := self._counts[name]:
+                size = table.num_embeddings - (table.padding_idx is not None)
+                found[name] = Rows(size, counts[-1], counts[(len(counts) - 1) // 2])
+        return found
+
+    def close(self) -> None:
+        """Take off every hook."""
+        for hook in self._hooks.values():
+            hook.remove()
+
+
+def _noter(read: Tensor) -> Callable[[nn.Module, Any, Any], None]:
+    def note(module: nn.Module, arguments: Any, output: Any) -> None:
+        del output
+        if module.training and torch.is_grad_enabled() and arguments:
+            read[arguments[0].detach()] = True
+
+    return note
+
+
+class Movement:
+    """How far each weight moves in one step, and which parameters never do.
+
+    optimiser: where it is known, a parameter that it was not given is told as such
+    """
+
+    def __init__(self, module: nn.Module, optimiser: torch.optim.Optimizer | None = None) -> None:
+        self._parameters = {n: p for n, p in module.named_parameters() if p.requires_grad}
+        self._before: dict[str, Tensor] | None = None
+        self._still = set(self._parameters)
+        self._with_gradient: set[str] = set()
+        self._reached: set[str] = set()
+        self._steps = 0
+        self._optimised = None
+        if optimiser is not None:
+            groups = (group["params"] for group in optimiser.param_groups)
+            self._optimised = {id(each) for group in groups for each in group}
+
+    @torch.no_grad()
+    def begin(self) -> None:
+        """Keep the weights as they are before a step of the optimiser, and note their gradients."""
+        if self._before is None:
+            self._before = {n: p.detach().clone() for n, p in self._parameters.items()}
+        else:
+            for name, weight in self._parameters.items():
+                self._before[name].copy_(weight)
+        for name in self._still - self._with_gradient:
+            gradient = self._parameters[name].grad
+            if gradient is not None:
+                self._reached.add(name)
+                if bool((_values(gradient) != 0).any()):
+                    self._with_gradient.add(name)
+
+    @torch.no_grad()
+    def end(self) -> dict[str, float]:
+        """Return |change of w| / |w| since `begin`, of every weight (biases are left out)."""
+        if self._before is None:
+            return {}
+        moved = {
+            n: torch.stack([(p - self._before[n]).norm(), self._before[n].norm()])
+            for n, p in self._parameters.items()
+        }
+        self._steps += 1
+        found = {}
+        for name, pair in zip(moved, torch.stack(list(moved.values())).tolist() if moved else ()):
+            change, size = pair
+            if change != 0:
+                self._still.discard(name)
+            if self._parameters[name].ndim > 1 and size > 0 and math.isfinite(change):
+                found[name] = change / size
+        return found
+
+    def motionless(self) -> dict[str, str]:
+        """Return why each parameter that never moved has not, by its name."""
+        return {n: self._reason(n) for n in self._parameters if n in self._still and self._steps}
+
+    def _reason(self, name: str) -> str:
+        if self._optimised is not None and id(self._parameters[name]) not in self._optimised:
+            return "the optimiser was not given it"
+        if name not in self._reached:
+            return "no gradient ever reached it, so the loss does not depend on it"
+        if name not in self._with_gradient:
+            return "its gradient was exactly 0 whenever it was looked at"
+        return "it has a gradient, and the optimiser does not change it"
+
+
+class GradientNoise:
+    """|G|^2 and tr(S) from the gradients of several steps in a row.
+
+    From the mean square norm of one batch's gradient and the square norm of their mean over K
+    steps, as for batches of 1 and K (McCandlish et al. 2018, arXiv:1812.06162, equations A.2, A.3).
+    What the weights move in those steps counts as noise.
+    """
+
+    def __init__(self) -> None:
+        self._sums: dict[int, Tensor] = {}
+        self._squares: list[Tensor] = []
+
+    def add(self, gradients: Iterable[Tensor], norm: Tensor) -> None:
+        """Add one step's gradients, whose global norm is known."""
+        for place, gradient in enumerate(gradients):
+            if place in self._sums:
+                self._sums[place].add_(gradient)
+            else:
+                self._sums[place] = gradient.detach().to_dense().clone()
+        self._squares.append(norm.detach().double() ** 2)
+
+    def take(self) -> tuple[float, float]:
+        """Return (|G|^2, tr(S)) of what was added and begin anew; NaN from fewer than two."""
+        count = len(self._squares)
+        if count < 2:
+            self._sums, self._squares = {}, []
+            return math.nan, math.nan
+        total = torch.stack([each.double().square().sum() for each in self._sums.values()]).sum()
+        mean = float(total) / count**2
+        each = float(torch.stack(self._squares).mean())
+        self._sums, self._squares = {}, []
+        return (count * mean - each) / (count - 1), (each - mean) / (1 - 1 / count)
+
+
+class GateRows:
+    """The gates of recurrent layers on a few rows of a training batch.
+
+    A layer's arguments are kept at its first call after `arm` (of a cell, at its first calls), cut
+    to a few rows and steps; it is traced on them later, out of the way of the training step.
+    """
+
+    def __init__(self, module: nn.Module, rows: int = 4, steps: int = 128) -> None:
+        self._rows, self._steps = rows, steps
+        self._armed = False
+        self._kept: dict[str, list[tuple[Any, ...]]] = {}
+        self._layers = dict(_outermost(module, ""))
+        self._hooks = [
+            each.register_forward_pre_hook(self._keeper(name), with_kwargs=True)
+            for name, each in self._layers.items()
+        ]
+
+    def arm(self) -> None:
+        """Keep the arguments of each layer's next call in training mode."""
+        self._kept.clear()
+        self._armed = True
+
+    def take(self) -> list[LayerTrace]:
+        """Trace the layers on what was kept; nothing more is kept until `arm`."""
+        self._armed = False
+        found: list[LayerTrace] = []
+        for name, calls in self._kept.items():
+            if not calls:
+                continue
+            layer = self._layers[name]
+            with torch.no_grad():
+                traced = trace(layer, _joined(calls))
+            for each in traced.layers:
+                # A layer traced alone is called by its kind, one inside a stack by its place.
+                inner = each.name.partition(".")[2] if base_of(layer) else each.name
+                found.append(replace(each, name=f"{name}.{inner}".strip(".") or each.name))
+        self._kept.clear()
+        return found
+
+    def close(self) -> None:
+        """Take off every hook."""
+        for hook in self._hooks:
+            hook.remove()
+
+    def _keeper(self, name: str) -> Callable[[nn.Module, Any, Any], None]:
+        def keep(layer: nn.Module, arguments: Any, named: Any) -> None:
+            if not self._armed or not layer.training:
+                return
+            calls = self._kept.setdefault(name, [])
+            of_steps = isinstance(layer, nn.RNNCellBase)
+            if len(calls) >= (self._steps if of_steps else 1):
+                return
+            names = ("x", "lengths", "state") if isinstance(layer, Layer) else ("input", "hx")
+            given = {**dict(zip(names, arguments)), **named}
+            values = tuple(given.get(each) for each in names)
+            # A cell's first step may come without a state, which the others have.
+            if not of_steps or values[1] is not None:
+                calls.append(_few(layer, values, self._rows, self._steps))
+
+        return keep
+
+
+def gate_statistics(layer: LayerTrace) -> dict[str, float]:
+    """Return mean, share saturated and movement of each gate over the valid steps of a trace.
+
+    The movement is the standard deviation over the steps of a row, mean over rows and units. Of a
+    cell without gates they are those of h.
+    """
+    found = {}
+    valid, gates = layer.valid, layer.gates._asdict() or {"h": layer.states.h}
+    ranges = {"h": (-1.0, 1.0)} if getattr(layer.cell, "activation", "") == "tanh" else {}
+    for name, gate in gates.items():
+        low, high = {**ranges, **layer.cell.gate_ranges}.get(name, (-math.inf, math.inf))
+        values = gate[valid]
+        if not values.size:
+            continue
+        edge = SATURATED * (high - low)
+        found[f"{name}/mean"] = float(values.mean())
+        if math.isfinite(edge):
+            ends = (values < low + edge) | (values > high - edge)
+            found[f"{name}/saturated"] = float(ends.mean())
+        spreads = [row[mask].std(0).mean() for row, mask in zip(gate, valid) if mask.sum() > 1]
+        if spreads:
+            found[f"{name}/moves"] = float(np.mean(spreads))
+    return found
+
+
+def _outermost(module: nn.Module, name: str) -> Iterator[tuple[str, nn.Module]]:
+    """Yield the recurrent layers of a module that stand in no other one, by name."""
+    if isinstance(module, nn.RNNBase | nn.RNNCellBase | Layer):
+        yield name, module
+        return
+    for key, child in module.named_children():
+        yield from _outermost(child, f"{name}.{key}" if name else key)
+
+
+def _few(layer: nn.Module, given: tuple[Any, ...], rows: int, steps: int) -> tuple[Any, ...]:
+    """Return the arguments of a layer's call, cut to its first rows and steps, copied."""
+    if isinstance(layer, nn.RNNCellBase):
+        return tuple(_mapped(lambda each: each[:rows].clone(), each) for each in given)
+    if isinstance(layer, Layer):
+        x, lengths, state = given
+        if isinstance(x, PackedSequence):
+            x, lengths = unpack(x)
+        if lengths is not None:
+            lengths = torch.as_tensor(lengths)[:rows].clamp(max=steps)
+        few = _mapped(lambda each: each[:rows].clone(), state)
+        return x[:rows, :steps].detach().clone(), lengths, few
+    assert isinstance(layer, nn.RNNBase)
+    x, first = given
+    # The state is [layers, B, H]; of a single sequence without an axis of rows, [layers, H].
+    single = isinstance(x, Tensor) and x.ndim == 2
+    few = first if single else _mapped(lambda each: each[:, :rows].clone(), first)
+    if isinstance(x, PackedSequence):
+        padded, lengths = unpack(x)
+        kept = lengths[:rows].clamp(max=steps).cpu()
+        x = pack_padded_sequence(padded[:rows, :steps], kept, True, enforce_sorted=False)
+    elif single:
+        x = x[:steps].detach().clone()
+    else:
+        x = (x[:rows, :steps] if layer.batch_first else x[:steps, :rows]).detach().clone()
+    return (x,) if few is None else (x, few)
+
+
+def _joined(calls: list[tuple[Any, ...]]) -> tuple[Any, ...]:
+    """Return the calls of a cell as one, their rows under each other."""
+    if len(calls) == 1:
+        return calls[0]
+    return tuple(
+        tuple(torch.cat(part) for part in zip(*each)) if isinstance(each[0], tuple)
+        else torch.cat(each)
+        for each in zip(*calls)
+    )  # fmt: skip
+
+
+def _mapped(cut: Callable[[Tensor], Tensor], state: Any) -> Any:
+    """Return a state, in tuples to any depth, with every tensor cut; None stays None."""
+    if state is None:
+        return None
+    if isinstance(state, Tensor):
+        return cut(state.detach())
+    parts = (_mapped(cut, each) for each in state)
+    return type(state)(*parts) if hasattr(state, "_fields") else tuple(parts)
+
+
+def _values(gradient: Tensor) -> Tensor:
+    return gradient.coalesce().values() if gradient.is_sparse else gradient
