@@ -3,8 +3,9 @@
 # make check     lint, types, imports
 # make sanitize  the laws of the compiled kernels, with every memory access checked
 # make bench     measure again: simulated tickets, ten million events, the kernels against their
-#                peers, memories on problems with known answers, and the public data sets where
-#                HIDDENSTATE_DATA names their folder; writes docs/results
+#                peers, memories on problems with known answers, what the checks find, weights in
+#                other systems, and the public data sets where HIDDENSTATE_DATA names their folder;
+#                writes docs/results
 # make docs      write the pages that are made from the code
 # PIP_OPTIONS    is handed to pip, for example to name another package index
 
@@ -63,7 +64,10 @@ bench: .venv/installed-bench
 	.venv/bin/python -m benchmarks.large
 	.venv/bin/python -m benchmarks.kernels
 	.venv/bin/python -m benchmarks.memories
-	test -z "$(HIDDENSTATE_DATA)" || for name in next_event language translation labels series speed; \
+	.venv/bin/python -m benchmarks.tracing
+	.venv/bin/python -m benchmarks.diagnose
+	.venv/bin/python -m benchmarks.interop
+	test -z "$(HIDDENSTATE_DATA)" || for name in next_event language translation labels series speed investigation; \
 		do .venv/bin/python -m benchmarks.$$name || exit 1; done
 
 docs: .venv/installed-dev
@@ -90,5 +94,5 @@ clean:
 	@touch $@
 
 .venv/installed-bench: .venv/installed-dev
-	HIDDENSTATE_NEEDS_COMPILED=$(if $(COMPILER),1) $(PIP) $(BUILD) -e '.[dev,bench]'
+	HIDDENSTATE_NEEDS_COMPILED=$(if $(COMPILER),1) $(PIP) $(BUILD) -e '.[dev,bench,interop]'
 	@touch $@

@@ -138,7 +138,7 @@ def _onnx(given: Weights) -> Any:
 def page(kept: dict[str, Any]) -> str:
     """Return the whole page."""
     machine = kept["machine"]
-    told = f"{machine['processor']}, {machine['system']}"
+    told = f"{machine['processor']}, {machine['cores']} cores"
     versions = ", ".join(f"{name} {number}" for name, number in kept["versions"].items() if number)
     d, h = SIZES
     parts = [
