@@ -91,6 +91,15 @@ def state_too_small(rng: np.random.Generator, remedied: bool) -> Watched:
     return diagnosed(log_of(traces), "log.csv", epochs=18, **settings)
 
 
+@fault("a fit that is over while it still learns", "HS511")
+def over_too_soon(rng: np.random.Generator, remedied: bool) -> Watched:
+    traces = chains(rng, 150, (4, 10), 0.1, kinds=int(rng.integers(5, 9)))
+    settings: dict[str, Any] = {"epochs": 6, "learning_rate": 3e-3, "schedule": "constant"}
+    if remedied:
+        settings = {"epochs": 25}
+    return diagnosed(log_of(traces), "log.csv", only=("HS5", "HS6"), **settings)
+
+
 @fault("long histories go on by rules that training hardly saw", "HS602")
 def rare_long(rng: np.random.Generator, remedied: bool) -> Watched:
     letters, turn = "abcdefgh", rng.permutation(8)

@@ -63,7 +63,8 @@ def test_flags_that_messages_name_exist() -> None:
     import hiddenstate
 
     package = Path(hiddenstate.__file__).parent
-    flag = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
+    # Properties of a style sheet look like flags: --left: 3ch, var(--left).
+    flag = re.compile(r"(?<![\w(-])--[a-z][a-z-]+(?![\w:-])")
     defined = set(flag.findall("".join(map(Path.read_text, (package / "cli").glob("*.py")))))
     for path in package.rglob("*.py"):
         named = set(flag.findall(path.read_text()))

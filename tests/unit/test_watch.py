@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from hiddenstate.diagnose import watch as module
-from hiddenstate.diagnose.probes import GateRows, GradientNoise, gate_statistics
+from hiddenstate.diagnose.gate_rows import GateRows, gate_statistics
+from hiddenstate.diagnose.probes import GradientNoise
 from hiddenstate.diagnose.training import Training, Window, of_history
 from hiddenstate.diagnose.watch import Watch, sentence
 from tests.faults.healthy_training import Deep, Forecaster, Pooled
@@ -62,6 +63,25 @@ def test_what_is_trained_is_the_same_to_the_last_bit(kind: str) -> None:
     assert len(watch.training.windows) == 5
     for name, weight in alone.items():
         assert torch.equal(weight, watched[name]), name
+
+
+def test_numbers_that_wait_on_a_device_are_read_at_the_look(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    options = {"every": 5, "share": 1.0, "clip_norm": 1.0, "steps": 20}
+    _, at_once = train(Plan("gru", seed=3), noisy_tagger, watched=True, **options)
+    begin = Watch.__init__
+
+    def deferred(self: Watch, *arguments: Any, **named: Any) -> None:
+        begin(self, *arguments, **named)
+        self._deferred = True
+
+    monkeypatch.setattr(Watch, "__init__", deferred)
+    _, later = train(Plan("gru", seed=3), noisy_tagger, watched=True, **options)
+    assert at_once is not None
+    assert later is not None
+    assert later.training == at_once.training
+    assert len(later.training.windows) == 4
 
 
 def test_every_mode_is_left_as_it_was() -> None:

@@ -88,6 +88,8 @@ def _reaches(part: Subject, seed: int, states: frozenset[str]) -> list[Reach]:
     generator = torch.Generator().manual_seed(seed)
     arrays = [*sources.arrays(), *(each for each, _ in directions.values())]
     count = len(arrays) - len(directions)
+    if not count:
+        raise Skip("what stands at the steps is neither numbers nor looked up in a table")
     found = []
     for output, array in zip(part.outputs, outputs):
         if output.batch_axis is None or not (array.is_floating_point() and array.requires_grad):

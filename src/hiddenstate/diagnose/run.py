@@ -61,6 +61,7 @@ class Scored:
     floors:      by name, the simplest one first; `compared` are those the model has to beat
     worse:       sentences on the floors that the model is worse than in this metric, by a paired
                  bootstrap; `also_worse` in other metrics
+    surely:      by how much at least, for the worst of them
     calibration: expected calibration error; or, with `nominal`, the share inside the interval,
                  which should be that
     """
@@ -77,6 +78,7 @@ class Scored:
     compared: tuple[str, ...] = ()
     worse: tuple[str, ...] = ()
     also_worse: tuple[str, ...] = ()
+    surely: float = 0.0
     lengths: tuple[Bucket, ...] = ()
     calibration: Value = Value()
     nominal: float | None = None

@@ -13,7 +13,7 @@ from hiddenstate.diagnose.layout import Lengths
 def ends_of(x: Tensor, symbols: Iterable[int] = ()) -> Lengths | None:
     """Return where the rows of x [B, T, ...] end, [B]; None where they do not seem padded.
 
-    symbols: what is known to be padding; without any, the last step that most rows share
+    symbols: what is known to be padding; without any, the smallest symbol
 
     A value counts as padding only if it stands nowhere but at the ends, in at least two rows, for
     at least two steps each, and the rows end at different steps.
@@ -30,7 +30,8 @@ def ends_of(x: Tensor, symbols: Iterable[int] = ()) -> Lengths | None:
     elif known:
         padding = torch.full_like(flat[0, 0], known[0])
     else:
-        padding = flat[:, -1].mode(0).values
+        # Not any symbol: rows that reach a last stage and stay there are not padded.
+        padding = flat.flatten(0, 1).amin(0)
     real = (flat != padding).any(-1)
     time = x.shape[1]
     steps = torch.arange(1, time + 1, device=x.device)

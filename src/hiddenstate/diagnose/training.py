@@ -116,6 +116,7 @@ class Training:
     motionless:  why a parameter has not moved, by its name; None where that was not looked at
     embeddings:  by the embedding's name; None where that was not looked at
     keeps_best:  whether the weights of the best validation are those that are kept
+    finished:    whether it has come to its end
     """
 
     windows: tuple[Window, ...]
@@ -125,6 +126,7 @@ class Training:
     motionless: Mapping[str, str] | None = None
     embeddings: Mapping[str, Rows] | None = None
     keeps_best: bool = False
+    finished: bool = False
 
     @property
     def steps(self) -> int:
@@ -175,4 +177,4 @@ def of_history(epochs: Iterable[Mapping[str, Any]], clip_norm: float) -> Trainin
                 validation=UNKNOWN if judged is None else judged,
             )
         )
-    return Training(tuple(windows), clip_norm=clip_norm, keeps_best=True)
+    return Training(tuple(windows), clip_norm=clip_norm, keeps_best=True, finished=True)

@@ -7,36 +7,26 @@ import math
 import time
 from collections.abc import Callable, Iterable
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from hiddenstate.diagnose.checks.training import WATCHED
+from hiddenstate.diagnose import checks as checks  # enters all rules
 from hiddenstate.diagnose.finding import CATALOGUE, Finding, Skip
+from hiddenstate.diagnose.gate_rows import GateRows
 from hiddenstate.diagnose.lasting import Lasting
-from hiddenstate.diagnose.probes import (
-    EmbeddingRows,
-    GateRows,
-    GradientNoise,
-    Movement,
-    gate_statistics,
-)
+from hiddenstate.diagnose.of_training import WATCHED
+from hiddenstate.diagnose.probes import EmbeddingRows, GradientNoise, Movement
+from hiddenstate.diagnose.scalars import Writer, write
 from hiddenstate.diagnose.training import UNKNOWN, Training, Unfinite, Window
 
 NOISE_STEPS = 16
 CREDIT_S = 0.05
 # Windows that are kept; beyond, neighbours become one.
 MOST_WINDOWS = 512
-
-
-class Writer(Protocol):
-    """What takes scalars, as torch.utils.tensorboard.SummaryWriter does."""
-
-    def add_scalar(self, tag: str, scalar_value: float, global_step: int) -> Any:
-        """Take one number of one step."""
 
 
 class Watch:
@@ -297,27 +287,12 @@ class Watch:
         traced = self._gates.take()
         self._lasting.look(traced)
         if self._writer is not None:
-            for tag, value in self._scalars(window, traced):
-                if math.isfinite(value):
-                    self._writer.add_scalar(tag, value, window.last)
+            write(self._writer, window, self._embeddings.rows(), traced)
         new = tuple(each for each in self.findings if each.code not in self._told)
         for finding in new:
             self._told.add(finding.code)
             self._tell(finding)
         return new
-
-    def _scalars(self, window: Window, traced: Iterable[Any]) -> Iterable[tuple[str, float]]:
-        for name in ("loss", "norm", "largest_norm", "clipped", "learning_rate", "validation"):
-            yield f"watch/{name}", getattr(window, name)
-        if window.signal > 0:
-            yield "watch/noise_scale", window.noise / window.signal
-        for name, update in window.updates.items():
-            yield f"update/{name}", update
-        for name, rows in self._embeddings.rows().items():
-            yield f"rows_read/{name}", rows.read / max(rows.rows, 1)
-        for layer in traced:
-            for name, value in gate_statistics(layer).items():
-                yield f"gates/{layer.name}/{name}", value
 
     def _rate(self) -> float:
         if self._optimiser is None:

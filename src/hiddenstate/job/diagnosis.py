@@ -10,11 +10,11 @@ from typing import Any
 
 from hiddenstate.artifact.files import read_json
 from hiddenstate.charts import Picture
-from hiddenstate.diagnose.checks.scores import by_length, reliability
 from hiddenstate.diagnose.examine import examine
 from hiddenstate.diagnose.finding import Skip
 from hiddenstate.diagnose.influence import influence
 from hiddenstate.diagnose.report import Report
+from hiddenstate.diagnose.score_pictures import by_length, reliability
 from hiddenstate.diagnose.subject import Subject
 from hiddenstate.diagnose.training import Training, of_history
 from hiddenstate.errors import HiddenstateError, UsageError

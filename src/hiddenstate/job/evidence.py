@@ -213,6 +213,16 @@ def _scored(name: str, task: Json, scores: Json, part: str, nominal: float | Non
             if verdict["verdict"] == "worse" and of(which)
         )
 
+    surely = max(
+        (
+            min(abs(each["low"]), abs(each["high"]))
+            for by_metric in verdicts.values()
+            for which, each in by_metric.items()
+            if which == metric and each["verdict"] == "worse"
+        ),
+        default=0.0,
+    )
+
     def calibration(metrics: Json) -> Value:
         return Value.of(metrics.get("ece" if nominal is None else "coverage"))
 
@@ -252,6 +262,7 @@ def _scored(name: str, task: Json, scores: Json, part: str, nominal: float | Non
         compared=tuple(FLOORS.get(floor, floor) for floor in verdicts),
         worse=worse(lambda which: which == metric),
         also_worse=worse(lambda which: which != metric),
+        surely=surely,
         lengths=tuple(buckets),
         calibration=calibration(model["metrics"]),
         nominal=nominal,

@@ -117,9 +117,11 @@ def _find(seen: Examination) -> list[Cut]:
     if part.batch < 2:
         raise Skip("one row alone shows no pattern")
     found: dict[str, Cut | None] = {}
+    # At the end of what is read from the end, the steps before are still to come.
+    ahead = {each.output.name for each in reaches(seen) if each.support[:, each.end + 1 :].any()}
     for reach in reaches(seen):
         name = reach.output.name
-        if reach.output.time_axis is not None and seen.subject.bidirectional:
+        if reach.output.time_axis is not None and (seen.subject.bidirectional or name in ahead):
             continue
         first = reach.support.argmax(1)
         step = int(first[0])

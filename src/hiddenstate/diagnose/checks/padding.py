@@ -7,16 +7,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from torch import Tensor
 
 from hiddenstate.diagnose.blame import differing_layer
 from hiddenstate.diagnose.calling import Refused
 from hiddenstate.diagnose.compare import Difference, base_of, differences, steady, worst
 from hiddenstate.diagnose.facts import Mask
 from hiddenstate.diagnose.finding import Finding, Picture, Rule, Severity, Skip, rule
-from hiddenstate.diagnose.layout import Lengths
+from hiddenstate.diagnose.layout import LENGTHS, Lengths, called, every_leaf
 
 if TYPE_CHECKING:
     from hiddenstate.diagnose.examine import Examination
+    from hiddenstate.diagnose.subject import Subject
 
 SHARE = {"share of the output": 1e-4}
 SHORT = 2
@@ -42,6 +44,9 @@ def padding_content(seen: Examination, rule: Rule) -> Iterator[Finding]:
         raise Skip("no lengths were given")
     if few.packed:
         raise Skip("packed rows have no padding")
+    told = [name for name, leaf in every_leaf(few.arguments) if _tells_lengths(few, name, leaf)]
+    if len(told) > 1:
+        raise Skip(f"{' and '.join(told)} tell lengths, and whose they are is not known")
     steady(seen)
     arguments, lengths = with_padding(seen)
     own = steps_of(lengths, few.time)
@@ -225,6 +230,11 @@ def by_row(found: Difference, title: str, x_label: str, x: Lengths | None = None
         f"largest change of {found.output.name}",
         {"rows": np.stack([places, found.by_row[order]], 1).astype(float)},
     )
+
+
+def _tells_lengths(few: Subject, name: str, leaf: Any) -> bool:
+    whole = isinstance(leaf, Tensor) and not leaf.is_floating_point()
+    return whole and called(name, LENGTHS) and tuple(leaf.shape) == (few.batch,)
 
 
 def _rows(found: Difference) -> str:

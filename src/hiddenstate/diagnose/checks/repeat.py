@@ -112,8 +112,8 @@ def batch_changed(seen: Examination, rule: Rule) -> Iterator[Finding]:
     "memory-unset",
     Severity.ERROR,
     asks="Is all memory written before it is read?",
-    because="torch.empty and torch.Tensor(sizes) hold whatever was in memory: often zeros, which "
-    "hides it, and sometimes another call's numbers or NaN.",
+    because="Arrays of torch.empty and torch.Tensor(sizes) hold whatever was in memory: often "
+    "zeros, which hides it, and sometimes another call's numbers or NaN.",
     remedy="Use torch.zeros, or write the whole array before it is read.",
 )
 def memory_unset(seen: Examination, rule: Rule) -> Iterator[Finding]:

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     "row-axis",
     Severity.ERROR,
     asks="Do the layers and the results have their rows where the batch has them?",
-    because="nn.RNN, nn.LSTM and nn.GRU read [T, B, D] unless told otherwise. Given [B, T, D] "
-    "they run along the rows, from one stranger to the next, and no error is raised; output[-1] "
-    "of a batch-first layer is then the last row, not the last step.",
+    because="The layers nn.RNN, nn.LSTM and nn.GRU read [T, B, D] unless told otherwise. Given "
+    "[B, T, D] they run along the rows, from one stranger to the next, and no error is raised; "
+    "output[-1] of a batch-first layer is then the last row, not the last step.",
     remedy="Build the layer with batch_first=True or give it x.transpose(0, 1); take the last "
     "step along the axis of steps (output[:, -1] where rows come first). Note that batch_first "
     "does not reach the states, which stay [layers, B, H].",

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
-from hiddenstate.diagnose.finding import Finding, Picture, Rule, Severity, Skip, rule
-from hiddenstate.diagnose.run import Bucket, Reliability, Run, Scored, Value
+from hiddenstate.diagnose.finding import Finding, Rule, Severity, Skip, rule
+from hiddenstate.diagnose.run import Bucket, Run, Scored, Value
+from hiddenstate.diagnose.score_pictures import by_length, calibration_by_length
 
 if TYPE_CHECKING:
     from hiddenstate.diagnose.examine import Examination
@@ -30,7 +28,7 @@ BINS = 15
     "model that is worse has not learnt what the data say plainly.",
     remedy="Train longer or with a larger learning rate, take a larger state, see that the inputs "
     "the floor uses are inputs of the model too; where it stays so, use the floor.",
-    limits={"behind": 0.03, "cases": 200},
+    limits={"behind": 0.03, "surely": 0.01, "cases": 200},
 )
 def worse_than_floor(seen: Examination, rule: Rule) -> Iterator[Finding]:
     """The verdicts of the paired bootstrap, and the simplest floor of all.
@@ -42,7 +40,10 @@ def worse_than_floor(seen: Examination, rule: Rule) -> Iterator[Finding]:
         if scored.worse and floor is not None:
             gain = scored.better(floor[1].value, _simplest(scored.floors))
             behind = scored.better(floor[1].value, scored.model.value)
-            little = gain > 0 and behind < rule.limits["behind"] * gain
+            limits = rule.limits
+            little = gain > 0 and (
+                behind < limits["behind"] * gain or scored.surely < limits["surely"] * gain
+            )
             yield rule.finding(
                 scored.task,
                 " ".join(scored.worse),
@@ -272,41 +273,6 @@ def _by_chance(events: int) -> float:
     return math.sqrt(2 / math.pi) * math.sqrt(0.2 * BINS / max(events, 1))
 
 
-def by_length(held: Scored, own: Scored | None = None) -> Picture:
-    """Return the score by length, of the model and its floors, on one part or two."""
-    labels = tuple(each.label for each in held.lengths)
-    name = f"model, {held.part}" if own else "model"
-    series = {name: _values(each.model for each in held.lengths)}
-    if own is not None:
-        known = {each.label: each.model for each in own.lengths}
-        series["model, training"] = _values(known.get(label, Value()) for label in labels)
-    for floor in held.compared:
-        of_floor = (each.floors.get(floor, Value()) for each in held.lengths)
-        series[floor] = _values(of_floor)
-    title = f"{held.task}: {held.metric} by {held.by}"
-    return Picture("bars", title, held.by, held.metric, series, labels=labels)
-
-
-def calibration_by_length(scored: Scored) -> Picture:
-    """Return the calibration error, or what an interval holds, by length."""
-    labels = tuple(each.label for each in scored.lengths)
-    found = _values(each.calibration for each in scored.lengths)
-    name = "inside the interval" if scored.nominal is not None else "calibration error"
-    series = {name: found}
-    if scored.nominal is not None:
-        series["should be"] = np.full(len(labels), scored.nominal)
-    title = f"{scored.task}: {name} by {scored.by}"
-    return Picture("bars", title, scored.by, "share", series, labels=labels)
-
-
-def reliability(found: Reliability) -> Picture:
-    """Return how often predictions came true by their confidence, beside the diagonal."""
-    said, true = found.bins()
-    series = {"came true": true, "as said": said}
-    title = "How often predictions come true, by their confidence"
-    return Picture("lines", title, "confidence", "share that came true", series, said)
-
-
 def _run(seen: Examination) -> Run:
     if seen.run is None:
         raise Skip("no run folder was given")
@@ -349,7 +315,3 @@ def _lost(scored: Scored, own: float, held: float, floor: float) -> float:
     if not math.isfinite(gained) or gained <= 0:
         return 0.0
     return scored.better(own, held) / gained
-
-
-def _values(values: Iterable[Value]) -> NDArray[np.float64]:
-    return np.array([each.value for each in values])
