@@ -47,9 +47,11 @@ def frozen(seen: Examination, rule: Rule) -> Iterator[Finding]:
     asks="Does the loss's gradient reach every parameter that the loss depends on?",
     because="The loss changes with these parameters, and no gradient comes back to them: they stay "
     "as they were drawn, and all that comes after has to live with it. Parameters on which the "
-    "loss does not depend at all are named as a note.",
+    "loss does not depend are named as a note, unless they are the recurrent weights of a layer "
+    "that learns from its input: what is taken from it has read one step only.",
     remedy="Look between them and the loss for .detach(), torch.no_grad(), .data, .item(), "
-    ".numpy(), argmax or rounding, and take it out.",
+    ".numpy(), argmax or rounding, and take it out. Where it is recurrent weights alone, give the "
+    "layer all steps at once, and take its state where it has read them.",
     limits={"share of the loss": 1e-6},
 )
 def cut(seen: Examination, rule: Rule) -> Iterator[Finding]:
