@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from hiddenstate.diagnose import gate_rows
 from hiddenstate.diagnose import watch as module
 from hiddenstate.diagnose.gate_rows import GateRows, gate_statistics
 from hiddenstate.diagnose.probes import GradientNoise
@@ -147,7 +148,7 @@ def test_gradient_noise_is_found_from_gradients_of_known_noise() -> None:
         probe = GradientNoise()
         for _ in range(16):
             gradient = torch.tensor(mean + 2.0 * rng.normal(size=50))
-            probe.add([gradient[:20], gradient[20:]], gradient.norm())
+            probe.add({"a": gradient[:20], "b": gradient[20:]}, gradient.norm())
         found.append(probe.take())
     signal, noise = np.mean(found, axis=0)
     assert signal == pytest.approx(float(mean @ mean), rel=0.05)
@@ -269,6 +270,46 @@ def test_rows_that_were_read_are_counted_for_every_kind_of_table() -> None:
     assert (rows["sparse"].rows, rows["sparse"].read, rows["sparse"].earlier) == (10, 6, 4)
     assert (rows["padded"].rows, rows["padded"].read) == (9, 5)
     assert rows["tied"].read == 10
+
+
+class Ragged(nn.Module):
+    """Sparse rows of other numbers each time, and a part that is used now and then."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(50, 4, sparse=True)
+        self.sometimes = nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.table(x)
+        return (self.sometimes(h) if len(x) % 2 else h).square().mean()
+
+
+def test_gradients_may_come_and_go_and_be_sparse() -> None:
+    model = Ragged()
+    watch = Watch(model, every=6, tell=lambda _: None, share=1.0)
+    for step in range(1, 13):
+        model.zero_grad()
+        loss = model(torch.arange(step))
+        loss.backward()
+        watch.step(loss)
+    assert all(math.isfinite(each.signal) for each in watch.training.windows)
+
+
+def test_gates_that_cannot_be_traced_do_not_end_the_training(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: Any) -> None:
+        raise RuntimeError("no such layer")
+
+    monkeypatch.setattr(gate_rows, "trace", broken)
+    with caplog.at_level("WARNING", "hiddenstate"):
+        _, watch = train(Plan("gru", 0), noisy_tagger, watched=True, steps=12, every=3, share=1.0)
+    assert watch is not None
+    assert len(watch.training.windows) == 4
+    assert [each.message for each in caplog.records] == [
+        "The gates of rnn cannot be watched: no such layer"
+    ]
 
 
 def test_gates_that_stay_shut_are_told_while_training() -> None:

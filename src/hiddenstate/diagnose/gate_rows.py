@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -52,8 +53,16 @@ class GateRows:
             if not calls:
                 continue
             layer = self._layers[name]
-            with torch.no_grad():
-                traced = trace(layer, _joined(calls))
+            try:
+                with torch.no_grad():
+                    traced = trace(layer, _joined(calls))
+            except Exception as problem:
+                # Whoever looks on must not end the training that he looks on at.
+                logging.getLogger("hiddenstate").warning(
+                    f"The gates of {name} cannot be watched: {problem}"
+                )
+                self.close()
+                break
             for each in traced.layers:
                 # A layer traced alone is called by its kind, one inside a stack by its place.
                 inner = each.name.partition(".")[2] if base_of(layer) else each.name

@@ -7,7 +7,8 @@ draw no random numbers and leave every mode as it was.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -21,13 +22,15 @@ class EmbeddingRows:
     """Which rows of the trainable embeddings have been read in training mode.
 
     A row with a gradient counts as read: a table may be the last layer's weight as well. A table of
-    which several looks have found nothing new is no longer followed.
+    which several looks have found nothing new is no longer followed. `spent_s` is the time that it
+    took within the module's own steps.
     """
 
     QUIET_LOOKS = 3
 
     def __init__(self, module: nn.Module) -> None:
         """Follow every embedding whose weight is trained."""
+        self.spent_s = 0.0
         self._tables: dict[str, nn.Embedding | nn.EmbeddingBag] = {}
         self._read: dict[str, Tensor] = {}
         self._hooks: dict[str, RemovableHandle] = {}
@@ -36,7 +39,7 @@ class EmbeddingRows:
             if isinstance(each, nn.Embedding | nn.EmbeddingBag) and each.weight.requires_grad:
                 read = torch.zeros(each.num_embeddings, dtype=torch.bool, device=each.weight.device)
                 self._tables[name], self._read[name], self._counts[name] = each, read, []
-                self._hooks[name] = each.register_forward_hook(_noter(read))
+                self._hooks[name] = each.register_forward_hook(self._noter(read))
 
     def look(self) -> None:
         """Take the rows that have a gradient as read too, and count."""
@@ -65,14 +68,15 @@ class EmbeddingRows:
         for hook in self._hooks.values():
             hook.remove()
 
+    def _noter(self, read: Tensor) -> Callable[[nn.Module, Any, Any], None]:
+        def note(module: nn.Module, arguments: Any, output: Any) -> None:
+            del output
+            if module.training and torch.is_grad_enabled() and arguments:
+                began = time.perf_counter()
+                read[arguments[0].detach()] = True
+                self.spent_s += time.perf_counter() - began
 
-def _noter(read: Tensor) -> Callable[[nn.Module, Any, Any], None]:
-    def note(module: nn.Module, arguments: Any, output: Any) -> None:
-        del output
-        if module.training and torch.is_grad_enabled() and arguments:
-            read[arguments[0].detach()] = True
-
-    return note
+        return note
 
 
 class Movement:
@@ -150,16 +154,17 @@ class GradientNoise:
     """
 
     def __init__(self) -> None:
-        self._sums: dict[int, Tensor] = {}
+        self._sums: dict[str, Tensor] = {}
         self._squares: list[Tensor] = []
 
-    def add(self, gradients: Iterable[Tensor], norm: Tensor) -> None:
-        """Add one step's gradients, whose global norm is known."""
-        for place, gradient in enumerate(gradients):
-            if place in self._sums:
-                self._sums[place].add_(gradient)
+    def add(self, gradients: Mapping[str, Tensor], norm: Tensor) -> None:
+        """Add one step's gradients by name, whose global norm is known."""
+        for name, gradient in gradients.items():
+            whole = gradient.detach().to_dense()
+            if name in self._sums:
+                self._sums[name].add_(whole)
             else:
-                self._sums[place] = gradient.detach().to_dense().clone()
+                self._sums[name] = whole.clone()
         self._squares.append(norm.detach().double() ** 2)
 
     def take(self) -> tuple[float, float]:

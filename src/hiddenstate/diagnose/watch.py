@@ -24,7 +24,7 @@ from hiddenstate.diagnose.scalars import Writer, write
 from hiddenstate.diagnose.training import UNKNOWN, Training, Unfinite, Window
 
 NOISE_STEPS = 16
-CREDIT_S = 0.05
+CREDIT_S = 0.02
 # Windows that are kept; beyond, neighbours become one.
 MOST_WINDOWS = 512
 
@@ -103,15 +103,15 @@ class Watch:
             self._began = began
         self._steps += 1
         place = (self._steps - 1) % self._every
-        lavish = self._spent_s <= self._share * (began - self._began) + CREDIT_S
+        lavish = self._spent <= self._share * (began - self._began) + CREDIT_S
         if self._moving:
             moved = self._movement.end()
             self._updates = {n: max(u, self._updates.get(n, 0.0)) for n, u in moved.items()}
             self._moving = False
         norm = None
         if lavish:
-            gradients = [_dense(p.grad) for _, p in self._parameters if p.grad is not None]
-            norm = torch.nn.utils.get_total_norm(gradients)
+            gradients = {n: p.grad for n, p in self._parameters if p.grad is not None}
+            norm = torch.nn.utils.get_total_norm([_dense(each) for each in gradients.values()])
             if place >= self._every - NOISE_STEPS:
                 self._noise.add(gradients, norm)
             # The very first step, too: it tells most of a learning rate that is too large.
@@ -121,10 +121,11 @@ class Watch:
             if place == max(self._every - 2, 0):
                 self._gates.arm()
         self._pending.append((self._steps, torch.as_tensor(loss).detach(), norm))
+        known = self._unfinite
         if not self._deferred or place == self._every - 1:
             self._read()
         new: tuple[Finding, ...] = ()
-        if place == self._every - 1 or (self._unfinite and "HS501" not in self._told):
+        if place == self._every - 1 or self._unfinite is not known:
             new = self._look()
         self._spent_s += time.perf_counter() - began
         return new
@@ -198,7 +199,7 @@ class Watch:
     def overhead(self) -> float:
         """The share of the time since the first step that went into watching."""
         passed = time.perf_counter() - self._began
-        return self._spent_s / passed if passed > 0 else 0.0
+        return self._spent / passed if passed > 0 else 0.0
 
     def close(self) -> None:
         """Take off every hook; what was seen stays."""
@@ -217,6 +218,11 @@ class Watch:
         self.close()
 
     # --- within
+
+    @property
+    def _spent(self) -> float:
+        """Seconds that went into watching."""
+        return self._spent_s + self._embeddings.spent_s
 
     def _read(self) -> None:
         """Read the numbers that wait on their device."""
