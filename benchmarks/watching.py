@@ -27,7 +27,8 @@ from hiddenstate.diagnose.watch import Watch
 from hiddenstate.nn import Recurrent
 
 PAGE = Path(__file__).parents[1] / "docs" / "results" / "watching.md"
-BLOCKS = 12
+# Blocks of each model: as many as go into the time, but no fewer than the least.
+SECONDS, LEAST_BLOCKS = 20, 8
 # Every looked-at step is within a block: a block is as long as the distance of two looks.
 EVERY = 100
 
@@ -61,7 +62,7 @@ TRAININGS = (
     Training("torch LSTM", lambda: nn.LSTM(32, 32, batch_first=True), 32, 20, 8, 10),
     Training("torch GRU", lambda: nn.GRU(32, 128, batch_first=True), 128, 60, 32, 50),
     Training("hiddenstate LSTM", lambda: Recurrent(build("lstm", 32, 128)), 128, 60, 32, 50),
-    Training("torch LSTM", lambda: nn.LSTM(32, 256, batch_first=True), 256, 5000, 32, 50),
+    Training("torch LSTM", lambda: nn.LSTM(32, 256, batch_first=True), 256, 1000, 32, 50),
 )
 
 
@@ -101,13 +102,12 @@ def measure(training: Training, share: float) -> tuple[float, np.ndarray]:
                 step(bare, optimisers[0], x, None)
         return time.process_time() - began
 
-    for which in range(2):
-        block(which, 0)
+    took = max(block(which, 0) for which in range(2))
     for one, other in zip(bare.parameters(), watched.parameters()):
         if not torch.equal(one, other):
             raise SystemExit(f"{training.name}: the watched model is another one")
     seconds, ratios = [], []
-    for number in range(1, BLOCKS + 1):
+    for number in range(1, max(LEAST_BLOCKS, int(SECONDS / took)) + 1):
         order = (0, 1) if number % 2 else (1, 0)
         taken = {which: block(which, number) for which in order}
         seconds.append(taken[0] / EVERY)
