@@ -23,7 +23,7 @@ from torch.nn import functional
 
 from benchmarks.kernels.machine import describe
 from hiddenstate.cells import build
-from hiddenstate.diagnose.watch import Watch
+from hiddenstate.diagnose.watching.watch import Watch
 from hiddenstate.nn import Recurrent
 
 PAGE = Path(__file__).parents[1] / "docs" / "results" / "watching.md"

@@ -16,7 +16,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hiddenstate.diagnose.capture import trace
+    from hiddenstate.diagnose.tracing.capture import trace
     from hiddenstate.job.fit import fit
     from hiddenstate.job.model import Model, load
 
@@ -27,7 +27,7 @@ _HOME = {
     "Model": "hiddenstate.job.model",
     "fit": "hiddenstate.job.fit",
     "load": "hiddenstate.job.model",
-    "trace": "hiddenstate.diagnose.capture",
+    "trace": "hiddenstate.diagnose.tracing.capture",
 }
 
 

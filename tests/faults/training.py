@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from hiddenstate.cells import build
 from hiddenstate.diagnose.finding import Finding
-from hiddenstate.diagnose.watch import Watch
+from hiddenstate.diagnose.watching.watch import Watch
 from hiddenstate.nn import Recurrent
 from tests.faults.plant import Watched, fault
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from hiddenstate.cells import GRU, LSTM, NUMPY, Cell, Elman
-from hiddenstate.diagnose.dynamics import fixed_points, largest_singular, spectrum
-from hiddenstate.diagnose.memory import memory
-from hiddenstate.diagnose.trace import LayerTrace
+from hiddenstate.diagnose.measures.dynamics import fixed_points, largest_singular, spectrum
+from hiddenstate.diagnose.measures.memory import memory
+from hiddenstate.diagnose.tracing.record import LayerTrace
 from hiddenstate.kernels import scan
 
 TICKET = np.array(

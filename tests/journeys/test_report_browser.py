@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from hiddenstate.diagnose.examine import examine
 from hiddenstate.diagnose.influence import influence
 from hiddenstate.diagnose.report import Report
-from hiddenstate.diagnose.subject import Subject
+from hiddenstate.diagnose.subject.subject import Subject
 from hiddenstate.job.pairs.heatmap import heat_map
 from hiddenstate.job.pairs.model import Alignment
 from tests.journeys.browser import SCREENS, Seen, opened

@@ -13,7 +13,7 @@ from hiddenstate.cells import GRU, Elman
 from hiddenstate.charts import figure
 from hiddenstate.diagnose.finding import Skip
 from hiddenstate.diagnose.influence import influence
-from hiddenstate.diagnose.subject import Subject
+from hiddenstate.diagnose.subject.subject import Subject
 from hiddenstate.errors import ShapeError
 from hiddenstate.nn import Recurrent
 

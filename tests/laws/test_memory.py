@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from hiddenstate.cells import NUMPY, Cell
-from hiddenstate.diagnose import linear
-from hiddenstate.diagnose.linear import Steps
-from hiddenstate.diagnose.memory import ANCHORS, memory
-from hiddenstate.diagnose.trace import LayerTrace
+from hiddenstate.diagnose.measures import linear
+from hiddenstate.diagnose.measures.linear import Steps
+from hiddenstate.diagnose.measures.memory import ANCHORS, memory
+from hiddenstate.diagnose.tracing.record import LayerTrace
 from hiddenstate.kernels import Zoneout, scan
 from tests.laws.cell_cases import every_variant, families, hold, label, params_of
 

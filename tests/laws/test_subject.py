@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from hiddenstate.diagnose.finding import Skip
-from hiddenstate.diagnose.nested import leaves, tensors
-from hiddenstate.diagnose.subject import Subject
+from hiddenstate.diagnose.subject.nested import leaves, tensors
+from hiddenstate.diagnose.subject.subject import Subject
 from hiddenstate.errors import ShapeError, UsageError
 from hiddenstate.nn import stack_of
 

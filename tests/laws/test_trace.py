@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 import hiddenstate
-from hiddenstate.diagnose.nested import tensors
-from hiddenstate.diagnose.trace import LayerTrace
+from hiddenstate.diagnose.subject.nested import tensors
+from hiddenstate.diagnose.tracing.record import LayerTrace
 from tests.laws.equation_runner import execute
 from tests.laws.trace_cases import (
     LENGTHS,

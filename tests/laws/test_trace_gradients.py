@@ -12,8 +12,8 @@ from torch import nn
 import hiddenstate
 from hiddenstate import nn as ours
 from hiddenstate.cells import NUMPY, Cell
-from hiddenstate.diagnose.through_time import through_time
-from hiddenstate.diagnose.trace import LayerTrace
+from hiddenstate.diagnose.tracing.record import LayerTrace
+from hiddenstate.diagnose.tracing.through_time import through_time
 from hiddenstate.kernels import Zoneout, scan
 from hiddenstate.nn import TORCH, from_torch
 from tests.laws.cell_cases import as_torch, every_variant, hold, input_of, params_of, state_of

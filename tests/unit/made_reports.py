@@ -10,7 +10,7 @@ from hiddenstate.cells import GRU, LSTM, NUMPY, Cell
 from hiddenstate.charts import Picture
 from hiddenstate.diagnose.finding import Rule, Severity
 from hiddenstate.diagnose.report import Report
-from hiddenstate.diagnose.trace import LayerTrace, Trace
+from hiddenstate.diagnose.tracing.record import LayerTrace, Trace
 
 EVENTS = (
     "Create Fine",

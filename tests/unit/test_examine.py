@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from hiddenstate.diagnose import CATALOGUE, Severity, examine
-from hiddenstate.diagnose.compare import LEAST_SHARE, base, differences, steady, worst
 from hiddenstate.diagnose.examine import Examination, chosen
 from hiddenstate.diagnose.finding import Finding, Rule, Skip
+from hiddenstate.diagnose.measures.compare import LEAST_SHARE, base, differences, steady, worst
 from hiddenstate.errors import UsageError
 
 B, T, D, H = 5, 8, 3, 6

@@ -16,7 +16,7 @@ from hiddenstate.cells import GRU, LSTM, Elman
 from hiddenstate.charts import Picture
 from hiddenstate.diagnose.finding import Severity
 from hiddenstate.diagnose.report import Report, html, pictures
-from hiddenstate.diagnose.trace import Trace
+from hiddenstate.diagnose.tracing.record import Trace
 from tests.unit.made_reports import CAUSAL, FADES, LEAK, SHUT, made_layer, made_report
 from tests.unit.pages import HOSTILE, well_formed
 

@@ -17,8 +17,8 @@ from torch import nn
 from torch.nn.utils.rnn import pack_sequence
 
 import hiddenstate
-from hiddenstate.diagnose import trace_file
-from hiddenstate.diagnose.trace import Trace
+from hiddenstate.diagnose.tracing import file as trace_file
+from hiddenstate.diagnose.tracing.record import Trace
 from hiddenstate.errors import ArtifactError
 
 

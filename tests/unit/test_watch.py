@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hiddenstate.diagnose import gate_rows
-from hiddenstate.diagnose import watch as module
-from hiddenstate.diagnose.gate_rows import GateRows, gate_statistics
-from hiddenstate.diagnose.probes import GradientNoise
-from hiddenstate.diagnose.training import Training, Window, of_history
-from hiddenstate.diagnose.watch import Watch, sentence
+from hiddenstate.diagnose.watching import gate_rows
+from hiddenstate.diagnose.watching import watch as module
+from hiddenstate.diagnose.watching.gate_rows import GateRows, gate_statistics
+from hiddenstate.diagnose.watching.probes import GradientNoise
+from hiddenstate.diagnose.watching.training import Training, Window, of_history
+from hiddenstate.diagnose.watching.watch import Watch, sentence
 from tests.faults.healthy_training import Deep, Forecaster, Pooled
 from tests.faults.training import KINDS, Plan, Tagger, cross_entropy, remembered
 

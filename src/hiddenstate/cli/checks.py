@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from hiddenstate.diagnose.finding import Finding
-    from hiddenstate.diagnose.watch import Watch
+    from hiddenstate.diagnose.watching.watch import Watch
 
 
 @contextmanager
@@ -40,7 +40,7 @@ class Checks:
 
     def begins(self, model: nn.Module) -> None:
         """Look at the model from now on."""
-        from hiddenstate.diagnose.watch import Watch
+        from hiddenstate.diagnose.watching.watch import Watch
 
         self._watch = Watch(model, clip_norm=self._clip_norm, tell=self._tell, keeps_best=True)
 
@@ -70,7 +70,7 @@ class Checks:
 
     def _tell(self, finding: Finding) -> None:
         from hiddenstate.diagnose.finding import Severity
-        from hiddenstate.diagnose.watch import sentence
+        from hiddenstate.diagnose.watching.watch import sentence
 
         if finding.severity is not Severity.NOTE:
             self._observer(f"Epoch {self._epoch}: {sentence(finding)}")

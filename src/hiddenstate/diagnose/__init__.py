@@ -11,13 +11,13 @@ Every rule, what it asks and what to try: docs/rules.md.
 
 from __future__ import annotations
 
-from hiddenstate.diagnose.capture import trace
 from hiddenstate.diagnose.examine import examine
 from hiddenstate.diagnose.finding import CATALOGUE, Finding, Rule, Severity
 from hiddenstate.diagnose.influence import Influence, influence
 from hiddenstate.diagnose.report import Report
-from hiddenstate.diagnose.trace import LayerTrace, Trace
-from hiddenstate.diagnose.watch import Watch
+from hiddenstate.diagnose.tracing.capture import trace
+from hiddenstate.diagnose.tracing.record import LayerTrace, Trace
+from hiddenstate.diagnose.watching.watch import Watch
 
 __all__ = [
     "CATALOGUE",

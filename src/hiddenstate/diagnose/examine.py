@@ -11,14 +11,14 @@ import numpy as np
 from torch import Tensor, nn
 
 from hiddenstate.diagnose import checks as checks  # enters all rules
-from hiddenstate.diagnose.calling import cloned, seeded
-from hiddenstate.diagnose.capture import trace
 from hiddenstate.diagnose.finding import CATALOGUE, Finding, Rule, Skip
 from hiddenstate.diagnose.report import Report
 from hiddenstate.diagnose.run import Run
-from hiddenstate.diagnose.subject import Subject
-from hiddenstate.diagnose.trace import Trace
-from hiddenstate.diagnose.training import Training
+from hiddenstate.diagnose.subject.calling import cloned, seeded
+from hiddenstate.diagnose.subject.subject import Subject
+from hiddenstate.diagnose.tracing.capture import trace
+from hiddenstate.diagnose.tracing.record import Trace
+from hiddenstate.diagnose.watching.training import Training
 from hiddenstate.errors import HiddenstateError, UsageError, nearest
 
 Loss = Callable[[Any], Tensor]

@@ -21,8 +21,8 @@ from torch import Tensor, nn
 
 from hiddenstate.charts import Picture
 from hiddenstate.diagnose.finding import Skip
-from hiddenstate.diagnose.layout import Place
-from hiddenstate.diagnose.subject import Subject, flat
+from hiddenstate.diagnose.subject.layout import Place
+from hiddenstate.diagnose.subject.subject import Subject, flat
 from hiddenstate.errors import ShapeError
 
 Floats = NDArray[np.float64]

@@ -14,9 +14,9 @@ from hiddenstate.diagnose.examine import examine
 from hiddenstate.diagnose.finding import Skip
 from hiddenstate.diagnose.influence import influence
 from hiddenstate.diagnose.report import Report
-from hiddenstate.diagnose.score_pictures import by_length, reliability
-from hiddenstate.diagnose.subject import Subject
-from hiddenstate.diagnose.training import Training, of_history
+from hiddenstate.diagnose.report.score_pictures import by_length, reliability
+from hiddenstate.diagnose.subject.subject import Subject
+from hiddenstate.diagnose.watching.training import Training, of_history
 from hiddenstate.errors import HiddenstateError, UsageError
 from hiddenstate.job.evidence import Evidence, Looked
 from hiddenstate.job.families import Family, family_of

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import nn
 
-from hiddenstate.diagnose.compare import Difference, differences, steady
 from hiddenstate.diagnose.finding import Finding, Picture, Rule, Severity, Skip, rule
+from hiddenstate.diagnose.measures.compare import Difference, differences, steady
 from hiddenstate.nn import Transformer
 
 if TYPE_CHECKING:

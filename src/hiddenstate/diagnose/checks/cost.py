@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from hiddenstate.diagnose.axes import Output
-from hiddenstate.diagnose.calling import seeded
 from hiddenstate.diagnose.finding import Finding, Rule, Severity, Skip, rule
-from hiddenstate.diagnose.layout import every_leaf
-from hiddenstate.diagnose.nested import mapped
-from hiddenstate.diagnose.subject import Subject, flat
+from hiddenstate.diagnose.subject.axes import Output
+from hiddenstate.diagnose.subject.calling import seeded
+from hiddenstate.diagnose.subject.layout import every_leaf
+from hiddenstate.diagnose.subject.nested import mapped
+from hiddenstate.diagnose.subject.subject import Subject, flat
 
 if TYPE_CHECKING:
     from hiddenstate.diagnose.examine import Examination

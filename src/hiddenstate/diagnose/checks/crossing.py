@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from hiddenstate.diagnose.compare import Base, base, differences, steady
 from hiddenstate.diagnose.finding import Finding, Picture, Rule, Severity, Skip, rule
-from hiddenstate.diagnose.reach import Reach, alike, reaches
+from hiddenstate.diagnose.measures.compare import Base, base, differences, steady
+from hiddenstate.diagnose.measures.reach import Reach, alike, reaches
 
 if TYPE_CHECKING:
     from hiddenstate.diagnose.examine import Examination

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hiddenstate.cells import Elman
-from hiddenstate.diagnose.dynamics import fixed_points, spectrum
 from hiddenstate.diagnose.finding import Finding, Picture, Rule, Severity, Skip, rule
-from hiddenstate.diagnose.memory import memory
-from hiddenstate.diagnose.sampled import layers_of, sample
+from hiddenstate.diagnose.measures.dynamics import fixed_points, spectrum
+from hiddenstate.diagnose.measures.memory import memory
+from hiddenstate.diagnose.measures.sampled import layers_of, sample
 
 if TYPE_CHECKING:
     from hiddenstate.diagnose.examine import Examination

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hiddenstate.diagnose.calling import Refused
 from hiddenstate.diagnose.checks.padding import steps_of
-from hiddenstate.diagnose.compare import Base, differences, steady, worst
 from hiddenstate.diagnose.finding import Finding, Rule, Severity, Skip, rule
+from hiddenstate.diagnose.measures.compare import Base, differences, steady, worst
+from hiddenstate.diagnose.subject.calling import Refused
 
 if TYPE_CHECKING:
     from hiddenstate.diagnose.examine import Examination

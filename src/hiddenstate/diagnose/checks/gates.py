@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hiddenstate.diagnose.finding import Finding, Picture, Rule, Severity, Skip, rule
-from hiddenstate.diagnose.roles import block, gate_names, keeping, keeping_name, writing
-from hiddenstate.diagnose.sampled import layers_of, sample
-from hiddenstate.diagnose.trace import Floats, LayerTrace
+from hiddenstate.diagnose.measures.roles import block, gate_names, keeping, keeping_name, writing
+from hiddenstate.diagnose.measures.sampled import layers_of, sample
+from hiddenstate.diagnose.tracing.record import Floats, LayerTrace
 
 if TYPE_CHECKING:
     from hiddenstate.diagnose.examine import Examination

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hiddenstate.diagnose.finding import Finding, Picture, Rule, Severity, Skip, rule
-from hiddenstate.diagnose.sampled import is_finite, name_of
-from hiddenstate.diagnose.trace import Floats, LayerTrace
+from hiddenstate.diagnose.measures.sampled import is_finite, name_of
+from hiddenstate.diagnose.tracing.record import Floats, LayerTrace
 
 if TYPE_CHECKING:
     from hiddenstate.diagnose.examine import Examination

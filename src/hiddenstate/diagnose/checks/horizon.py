@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hiddenstate.diagnose.checks.gradients import by_distance
-from hiddenstate.diagnose.dynamics import largest_singular
 from hiddenstate.diagnose.finding import Finding, Picture, Rule, Severity, Skip, rule
-from hiddenstate.diagnose.memory import Memory, memory
-from hiddenstate.diagnose.roles import keeping, keeping_name
-from hiddenstate.diagnose.sampled import layers_of, sample
-from hiddenstate.diagnose.trace import Floats, LayerTrace
+from hiddenstate.diagnose.measures.dynamics import largest_singular
+from hiddenstate.diagnose.measures.memory import Memory, memory
+from hiddenstate.diagnose.measures.roles import keeping, keeping_name
+from hiddenstate.diagnose.measures.sampled import layers_of, sample
+from hiddenstate.diagnose.tracing.record import Floats, LayerTrace
 
 if TYPE_CHECKING:
     from hiddenstate.diagnose.examine import Examination

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hiddenstate.cells import Elman
-from hiddenstate.diagnose.dynamics import largest_singular
 from hiddenstate.diagnose.finding import Finding, Picture, Rule, Severity, Skip, rule
-from hiddenstate.diagnose.roles import block
-from hiddenstate.diagnose.sampled import layers_of
-from hiddenstate.diagnose.trace import Floats, LayerTrace
+from hiddenstate.diagnose.measures.dynamics import largest_singular
+from hiddenstate.diagnose.measures.roles import block
+from hiddenstate.diagnose.measures.sampled import layers_of
+from hiddenstate.diagnose.tracing.record import Floats, LayerTrace
 
 if TYPE_CHECKING:
     from hiddenstate.diagnose.examine import Examination

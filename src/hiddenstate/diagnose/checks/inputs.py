@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from hiddenstate.diagnose.finding import Finding, Picture, Rule, Severity, Skip, rule
-from hiddenstate.diagnose.sampled import layers_of, sample
-from hiddenstate.diagnose.trace import Floats, LayerTrace
+from hiddenstate.diagnose.measures.sampled import layers_of, sample
+from hiddenstate.diagnose.tracing.record import Floats, LayerTrace
 
 if TYPE_CHECKING:
     from hiddenstate.diagnose.examine import Examination

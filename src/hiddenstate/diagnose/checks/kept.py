@@ -10,12 +10,19 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hiddenstate.diagnose.calling import Refused, cloned, seeded
-from hiddenstate.diagnose.capture import trace
-from hiddenstate.diagnose.compare import Base, Difference, differences, steady, unset, worst
 from hiddenstate.diagnose.finding import Finding, Rule, Severity, Skip, rule
-from hiddenstate.diagnose.nested import tensors
-from hiddenstate.diagnose.subject import flat
+from hiddenstate.diagnose.measures.compare import (
+    Base,
+    Difference,
+    differences,
+    steady,
+    unset,
+    worst,
+)
+from hiddenstate.diagnose.subject.calling import Refused, cloned, seeded
+from hiddenstate.diagnose.subject.nested import tensors
+from hiddenstate.diagnose.subject.subject import flat
+from hiddenstate.diagnose.tracing.capture import trace
 
 if TYPE_CHECKING:
     from hiddenstate.diagnose.examine import Examination

@@ -9,14 +9,22 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hiddenstate.diagnose.calling import cloned, seeded
-from hiddenstate.diagnose.capture import trace
-from hiddenstate.diagnose.compare import ROUNDINGS, base, differences, shaken, steady, unset, worst
 from hiddenstate.diagnose.finding import Finding, Rule, Severity, Skip, rule
-from hiddenstate.diagnose.layout import every_leaf
-from hiddenstate.diagnose.nested import tensors
-from hiddenstate.diagnose.subject import flat
-from hiddenstate.diagnose.trace import LayerTrace
+from hiddenstate.diagnose.measures.compare import (
+    ROUNDINGS,
+    base,
+    differences,
+    shaken,
+    steady,
+    unset,
+    worst,
+)
+from hiddenstate.diagnose.subject.calling import cloned, seeded
+from hiddenstate.diagnose.subject.layout import every_leaf
+from hiddenstate.diagnose.subject.nested import tensors
+from hiddenstate.diagnose.subject.subject import flat
+from hiddenstate.diagnose.tracing.capture import trace
+from hiddenstate.diagnose.tracing.record import LayerTrace
 from hiddenstate.nn import Recurrent
 
 if TYPE_CHECKING:

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import Tensor
 
-from hiddenstate.diagnose.blame import differing_layer
-from hiddenstate.diagnose.calling import Refused
-from hiddenstate.diagnose.compare import Difference, base_of, differences, steady, worst
-from hiddenstate.diagnose.facts import Mask
 from hiddenstate.diagnose.finding import Finding, Picture, Rule, Severity, Skip, rule
-from hiddenstate.diagnose.layout import LENGTHS, Lengths, called, every_leaf
+from hiddenstate.diagnose.measures.blame import differing_layer
+from hiddenstate.diagnose.measures.compare import Difference, base_of, differences, steady, worst
+from hiddenstate.diagnose.subject.calling import Refused
+from hiddenstate.diagnose.subject.facts import Mask
+from hiddenstate.diagnose.subject.layout import LENGTHS, Lengths, called, every_leaf
 
 if TYPE_CHECKING:
     from hiddenstate.diagnose.examine import Examination
-    from hiddenstate.diagnose.subject import Subject
+    from hiddenstate.diagnose.subject.subject import Subject
 
 SHARE = {"share of the output": 1e-4}
 SHORT = 2

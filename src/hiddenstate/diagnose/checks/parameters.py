@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from hiddenstate.diagnose.calling import seeded
 from hiddenstate.diagnose.checks.inputs import gradients
 from hiddenstate.diagnose.finding import Finding, Rule, Severity, Skip, rule
+from hiddenstate.diagnose.subject.calling import seeded
 
 if TYPE_CHECKING:
     from hiddenstate.diagnose.examine import Examination

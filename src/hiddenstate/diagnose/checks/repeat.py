@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
-from hiddenstate.diagnose.calling import cloned
 from hiddenstate.diagnose.checks.kept import random_first
-from hiddenstate.diagnose.compare import base, differences, unset, worst
 from hiddenstate.diagnose.finding import Finding, Rule, Severity, Skip, rule
-from hiddenstate.diagnose.layout import every_leaf
+from hiddenstate.diagnose.measures.compare import base, differences, unset, worst
+from hiddenstate.diagnose.subject.calling import cloned
+from hiddenstate.diagnose.subject.layout import every_leaf
 
 if TYPE_CHECKING:
     from hiddenstate.diagnose.examine import Examination

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hiddenstate.diagnose.calling import Refused
 from hiddenstate.diagnose.checks.kept import keeps
-from hiddenstate.diagnose.compare import Difference, differences, steady, worst
-from hiddenstate.diagnose.facts import Mask
 from hiddenstate.diagnose.finding import Finding, Picture, Rule, Severity, Skip, rule
+from hiddenstate.diagnose.measures.compare import Difference, differences, steady, worst
+from hiddenstate.diagnose.subject.calling import Refused
+from hiddenstate.diagnose.subject.facts import Mask
 
 if TYPE_CHECKING:
     from hiddenstate.diagnose.examine import Examination

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from hiddenstate.diagnose.finding import Finding, Rule, Severity, Skip, rule
+from hiddenstate.diagnose.report.score_pictures import by_length, calibration_by_length
 from hiddenstate.diagnose.run import Bucket, Run, Scored, Value
-from hiddenstate.diagnose.score_pictures import by_length, calibration_by_length
 
 if TYPE_CHECKING:
     from hiddenstate.diagnose.examine import Examination

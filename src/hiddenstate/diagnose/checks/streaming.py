@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hiddenstate.diagnose.axes import Output
-from hiddenstate.diagnose.carrying import Carried, carried
-from hiddenstate.diagnose.compare import Base, Difference, base, differences, steady, worst
 from hiddenstate.diagnose.finding import Finding, Picture, Rule, Severity, Skip, rule
-from hiddenstate.diagnose.nested import mapped, tensors
-from hiddenstate.diagnose.subject import Subject, flat
+from hiddenstate.diagnose.measures.carrying import Carried, carried
+from hiddenstate.diagnose.measures.compare import Base, Difference, base, differences, steady, worst
+from hiddenstate.diagnose.subject.axes import Output
+from hiddenstate.diagnose.subject.nested import mapped, tensors
+from hiddenstate.diagnose.subject.subject import Subject, flat
 
 if TYPE_CHECKING:
     from hiddenstate.diagnose.examine import Examination

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hiddenstate.diagnose.compare import Base, base, differences, steady
 from hiddenstate.diagnose.finding import Finding, Picture, Rule, Severity, Skip, rule
-from hiddenstate.diagnose.reach import Reach, alike, reaches
+from hiddenstate.diagnose.measures.compare import Base, base, differences, steady
+from hiddenstate.diagnose.measures.reach import Reach, alike, reaches
 
 if TYPE_CHECKING:
     from hiddenstate.diagnose.examine import Examination

@@ -8,14 +8,14 @@ from collections.abc import Iterator
 import numpy as np
 
 from hiddenstate.diagnose.finding import Finding, Rule, Severity, Skip
-from hiddenstate.diagnose.of_training import (
+from hiddenstate.diagnose.watching.rules import (
     listed,
     losses_picture,
     of_training,
     require_steps,
     share_fallen,
 )
-from hiddenstate.diagnose.training import Training
+from hiddenstate.diagnose.watching.training import Training
 
 
 @of_training(

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from hiddenstate.diagnose.finding import Finding, Rule, Severity, Skip
-from hiddenstate.diagnose.of_training import (
+from hiddenstate.diagnose.watching.rules import (
     listed,
     of_training,
 )
-from hiddenstate.diagnose.training import Training
+from hiddenstate.diagnose.watching.training import Training
 
 
 @of_training(

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from hiddenstate.diagnose.finding import Finding, Rule, Severity, Skip
-from hiddenstate.diagnose.of_training import (
+from hiddenstate.diagnose.watching.rules import (
     batches,
     later,
     norms_picture,
@@ -18,7 +18,7 @@ from hiddenstate.diagnose.of_training import (
     share_fallen,
     updates_picture,
 )
-from hiddenstate.diagnose.training import Training
+from hiddenstate.diagnose.watching.training import Training
 
 
 @of_training(

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from hiddenstate.cells import Elman
 from hiddenstate.diagnose.finding import Finding, Picture, Rule, Severity, Skip, rule
-from hiddenstate.diagnose.roles import candidate, candidate_name
-from hiddenstate.diagnose.sampled import layers_of, sample
-from hiddenstate.diagnose.trace import LayerTrace
+from hiddenstate.diagnose.measures.roles import candidate, candidate_name
+from hiddenstate.diagnose.measures.sampled import layers_of, sample
+from hiddenstate.diagnose.tracing.record import LayerTrace
 
 if TYPE_CHECKING:
     from hiddenstate.diagnose.examine import Examination

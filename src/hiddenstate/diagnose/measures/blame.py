@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hiddenstate.diagnose.calling import cloned, seeded
-from hiddenstate.diagnose.capture import trace
-from hiddenstate.diagnose.facts import Mask
-from hiddenstate.diagnose.trace import LayerTrace
+from hiddenstate.diagnose.subject.calling import cloned, seeded
+from hiddenstate.diagnose.subject.facts import Mask
+from hiddenstate.diagnose.tracing.capture import trace
+from hiddenstate.diagnose.tracing.record import LayerTrace
 
 if TYPE_CHECKING:
     from hiddenstate.diagnose.examine import Examination

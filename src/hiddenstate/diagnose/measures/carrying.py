@@ -6,14 +6,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from hiddenstate.diagnose.calling import Refused
 from hiddenstate.diagnose.finding import Skip
-from hiddenstate.diagnose.layout import STATE, called
-from hiddenstate.diagnose.nested import tensors
+from hiddenstate.diagnose.subject.calling import Refused
+from hiddenstate.diagnose.subject.layout import STATE, called
+from hiddenstate.diagnose.subject.nested import tensors
 
 if TYPE_CHECKING:
     from hiddenstate.diagnose.examine import Examination
-    from hiddenstate.diagnose.subject import Subject
+    from hiddenstate.diagnose.subject.subject import Subject
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from hiddenstate.diagnose.axes import Output
-from hiddenstate.diagnose.facts import Mask
 from hiddenstate.diagnose.finding import Skip
-from hiddenstate.diagnose.subject import Subject, flat
+from hiddenstate.diagnose.subject.axes import Output
+from hiddenstate.diagnose.subject.facts import Mask
+from hiddenstate.diagnose.subject.subject import Subject, flat
 
 if TYPE_CHECKING:
     from hiddenstate.diagnose.examine import Examination

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hiddenstate.cells import NUMPY
-from hiddenstate.diagnose.linear import Steps
-from hiddenstate.diagnose.trace import Floats, LayerTrace
+from hiddenstate.diagnose.measures.linear import Steps
+from hiddenstate.diagnose.tracing.record import Floats, LayerTrace
 
 POWERS = 64
 WIDE = 128

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hiddenstate.cells import NUMPY
-from hiddenstate.diagnose.trace import Floats, LayerTrace
+from hiddenstate.diagnose.tracing.record import Floats, LayerTrace
 
 Ints: TypeAlias = NDArray[np.int64]
 

@@ -17,10 +17,10 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from hiddenstate.diagnose.linear import Ints, Steps, through
-from hiddenstate.diagnose.once import once
-from hiddenstate.diagnose.roles import block, candidate, candidate_name, keeping
-from hiddenstate.diagnose.trace import Floats, LayerTrace
+from hiddenstate.diagnose.measures.linear import Ints, Steps, through
+from hiddenstate.diagnose.measures.once import once
+from hiddenstate.diagnose.measures.roles import block, candidate, candidate_name, keeping
+from hiddenstate.diagnose.tracing.record import Floats, LayerTrace
 
 ANCHORS, PROBES = 8, 32
 """Sequences that are followed, and directions in each, where the layer is small."""

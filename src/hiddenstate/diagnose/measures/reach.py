@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from hiddenstate.diagnose.axes import Output
-from hiddenstate.diagnose.calling import cloned
-from hiddenstate.diagnose.carrying import held_states
 from hiddenstate.diagnose.finding import Skip
-from hiddenstate.diagnose.layout import every_leaf, steps_first
-from hiddenstate.diagnose.nested import mapped
-from hiddenstate.diagnose.subject import Subject, flat
+from hiddenstate.diagnose.measures.carrying import held_states
+from hiddenstate.diagnose.subject.axes import Output
+from hiddenstate.diagnose.subject.calling import cloned
+from hiddenstate.diagnose.subject.layout import every_leaf, steps_first
+from hiddenstate.diagnose.subject.nested import mapped
+from hiddenstate.diagnose.subject.subject import Subject, flat
 from hiddenstate.nn import Bidirectional, Layer, Stack
 from hiddenstate.nn.packed import unpack
 

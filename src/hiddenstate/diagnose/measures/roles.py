@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hiddenstate.cells import Cell
-from hiddenstate.diagnose.trace import Floats, LayerTrace
+from hiddenstate.diagnose.tracing.record import Floats, LayerTrace
 
 
 def keeping(layer: LayerTrace) -> Floats | None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from hiddenstate.diagnose.finding import Skip
-from hiddenstate.diagnose.once import once
-from hiddenstate.diagnose.trace import Floats, LayerTrace, Trace
+from hiddenstate.diagnose.measures.once import once
+from hiddenstate.diagnose.tracing.record import Floats, LayerTrace, Trace
 
 SAMPLE = 2048
 """Steps of a layer that are looked at; more of them change no share by more than a few percent."""

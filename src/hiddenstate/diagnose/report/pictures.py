@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from hiddenstate.charts import Picture
-from hiddenstate.diagnose.memory import memory
-from hiddenstate.diagnose.roles import block
-from hiddenstate.diagnose.trace import Floats, LayerTrace, Trace
+from hiddenstate.diagnose.measures.memory import memory
+from hiddenstate.diagnose.measures.roles import block
+from hiddenstate.diagnose.tracing.record import Floats, LayerTrace, Trace
 
 if TYPE_CHECKING:
     from hiddenstate.diagnose.report.report import Report

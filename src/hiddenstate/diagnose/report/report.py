@@ -13,7 +13,7 @@ from hiddenstate.diagnose.finding import Finding, Picture, Rule, Severity
 from hiddenstate.diagnose.report.words import lines
 
 if TYPE_CHECKING:
-    from hiddenstate.diagnose.trace import Trace
+    from hiddenstate.diagnose.tracing.record import Trace
 
 
 @dataclass(frozen=True)

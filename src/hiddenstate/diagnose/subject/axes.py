@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from hiddenstate.diagnose.calling import Caller, Refused
-from hiddenstate.diagnose.layout import Arguments, Layout, Place, every_leaf
-from hiddenstate.diagnose.nested import copied, tensors
-from hiddenstate.diagnose.reading import layouts_of
+from hiddenstate.diagnose.subject.calling import Caller, Refused
+from hiddenstate.diagnose.subject.layout import Arguments, Layout, Place, every_leaf
+from hiddenstate.diagnose.subject.nested import copied, tensors
+from hiddenstate.diagnose.subject.reading import layouts_of
 from hiddenstate.errors import ShapeError
 from hiddenstate.nn import Layer
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from hiddenstate.diagnose.finding import Skip
-from hiddenstate.diagnose.nested import copied, mapped
+from hiddenstate.diagnose.subject.nested import copied, mapped
 from hiddenstate.errors import UsageError
 
 

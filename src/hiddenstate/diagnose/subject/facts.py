@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from hiddenstate.diagnose.axes import Axes, Output
-from hiddenstate.diagnose.calling import Caller
-from hiddenstate.diagnose.layout import Layout, Lengths, every_leaf, steps_first
-from hiddenstate.diagnose.nested import tensors
+from hiddenstate.diagnose.subject.axes import Axes, Output
+from hiddenstate.diagnose.subject.calling import Caller
+from hiddenstate.diagnose.subject.layout import Layout, Lengths, every_leaf, steps_first
+from hiddenstate.diagnose.subject.nested import tensors
 from hiddenstate.nn import Bidirectional, Recurrent
 
 Mask = NDArray[np.bool_]

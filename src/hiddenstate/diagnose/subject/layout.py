@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 from hiddenstate.diagnose.finding import Skip
-from hiddenstate.diagnose.nested import leaves, mapped
+from hiddenstate.diagnose.subject.nested import leaves, mapped
 from hiddenstate.nn.packed import unpack
 
 Arguments = Mapping[str, Any]

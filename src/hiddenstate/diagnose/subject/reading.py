@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
-from hiddenstate.diagnose.layout import (
+from hiddenstate.diagnose.subject.layout import (
     LENGTHS,
     MASK,
     STATE,

@@ -11,19 +11,19 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hiddenstate.diagnose.axes import find_axes
-from hiddenstate.diagnose.calling import Caller, Refused
-from hiddenstate.diagnose.facts import Facts, Mask
 from hiddenstate.diagnose.finding import Skip
-from hiddenstate.diagnose.layout import (
+from hiddenstate.diagnose.subject.axes import find_axes
+from hiddenstate.diagnose.subject.calling import Caller, Refused
+from hiddenstate.diagnose.subject.facts import Facts, Mask
+from hiddenstate.diagnose.subject.layout import (
     STATE,
     Arguments,
     Lengths,
     called,
     every_leaf,
 )
-from hiddenstate.diagnose.nested import copied, mapped, tensors
-from hiddenstate.diagnose.trailing import ends_of
+from hiddenstate.diagnose.subject.nested import copied, mapped, tensors
+from hiddenstate.diagnose.subject.trailing import ends_of
 from hiddenstate.errors import UsageError
 
 STIR = 0.1

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from hiddenstate.diagnose.layout import Lengths
+from hiddenstate.diagnose.subject.layout import Lengths
 
 
 def ends_of(x: Tensor, symbols: Iterable[int] = ()) -> Lengths | None:

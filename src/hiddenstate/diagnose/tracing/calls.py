@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
-from hiddenstate.diagnose.trace import Floats, Lengths
+from hiddenstate.diagnose.tracing.record import Floats, Lengths
 from hiddenstate.kernels import Scan
 
 Named: TypeAlias = dict[str, Floats]

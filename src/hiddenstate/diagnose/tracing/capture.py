@@ -13,13 +13,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from hiddenstate.diagnose.calls import array
-from hiddenstate.diagnose.nested import tensors
-from hiddenstate.diagnose.observe import METHODS, Watch, base_of
-from hiddenstate.diagnose.remarks import about_calls, about_module
-from hiddenstate.diagnose.replay import Ways, replay, ways_of
-from hiddenstate.diagnose.sequences import runs_of
-from hiddenstate.diagnose.trace import LayerTrace, Trace
+from hiddenstate.diagnose.subject.nested import tensors
+from hiddenstate.diagnose.tracing.calls import array
+from hiddenstate.diagnose.tracing.observe import METHODS, Watch, base_of
+from hiddenstate.diagnose.tracing.record import LayerTrace, Trace
+from hiddenstate.diagnose.tracing.remarks import about_calls, about_module
+from hiddenstate.diagnose.tracing.replay import Ways, replay, ways_of
+from hiddenstate.diagnose.tracing.sequences import runs_of
 from hiddenstate.errors import ShapeError, SpecError
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from hiddenstate.artifact.files import write_atomically
 from hiddenstate.cells import Cell, from_json
-from hiddenstate.diagnose.trace import LayerTrace, Trace
+from hiddenstate.diagnose.tracing.record import LayerTrace, Trace
 from hiddenstate.errors import ArtifactError, HiddenstateError
 
 FORMAT, VERSION = "hiddenstate trace", 1

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
-from hiddenstate.diagnose.calls import Call, Layout, array, by_name, narrow_type
+from hiddenstate.diagnose.tracing.calls import Call, Layout, array, by_name, narrow_type
 from hiddenstate.kernels import Scan, choose
 from hiddenstate.nn import KERNELS, Recurrent
 from hiddenstate.nn.kernels import request_for

@@ -153,14 +153,14 @@ class Trace:
 
     def save(self, path: str | Path) -> None:
         """Write the trace to a .npz file, all or nothing; numpy.load reads it as well."""
-        from hiddenstate.diagnose.trace_file import write
+        from hiddenstate.diagnose.tracing.file import write
 
         write(self, Path(path))
 
     @staticmethod
     def load(path: str | Path) -> Trace:
         """Read what `save` wrote; raises ArtifactError for a file that is damaged or another's."""
-        from hiddenstate.diagnose.trace_file import read
+        from hiddenstate.diagnose.tracing.file import read
 
         return read(Path(path))
 

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from hiddenstate.diagnose.observe import hides_layers
-from hiddenstate.diagnose.sequences import Run
-from hiddenstate.diagnose.trace import LayerTrace
+from hiddenstate.diagnose.tracing.observe import hides_layers
+from hiddenstate.diagnose.tracing.record import LayerTrace
+from hiddenstate.diagnose.tracing.sequences import Run
 from hiddenstate.nn import Recurrent
 
 # By how much, of the largest |h| or of 1, a trace may differ from the layer's own output by type.

@@ -12,10 +12,10 @@ from torch import nn
 
 from hiddenstate.cells import GRU, LSTM, NUMPY, Cell, Elman
 from hiddenstate.cells.state import map_state
-from hiddenstate.diagnose.calls import Call, Named, array, by_name
-from hiddenstate.diagnose.observe import hides_layers
-from hiddenstate.diagnose.through_time import flat, through_time
-from hiddenstate.diagnose.trace import Floats, LayerTrace
+from hiddenstate.diagnose.tracing.calls import Call, Named, array, by_name
+from hiddenstate.diagnose.tracing.observe import hides_layers
+from hiddenstate.diagnose.tracing.record import Floats, LayerTrace
+from hiddenstate.diagnose.tracing.through_time import flat, through_time
 from hiddenstate.kernels import NativeKernel, ReferenceKernel, Request, choose
 from hiddenstate.nn import Recurrent
 from hiddenstate.nn.exchange import cell_of

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from hiddenstate.diagnose.calls import Call
+from hiddenstate.diagnose.tracing.calls import Call
 
 # Open sequences of one module that are compared by value; a loop seldom has more at a time.
 MOST_COMPARED = 8

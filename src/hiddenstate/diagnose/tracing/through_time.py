@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from hiddenstate.cells import GRU, LSTM, NUMPY, Elman
-from hiddenstate.diagnose.trace import Floats, LayerTrace, turn
+from hiddenstate.diagnose.tracing.record import Floats, LayerTrace, turn
 from hiddenstate.kernels import Zoneout
 from hiddenstate.nn import TORCH
 

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
-from hiddenstate.diagnose.capture import trace
-from hiddenstate.diagnose.observe import base_of
-from hiddenstate.diagnose.trace import LayerTrace
+from hiddenstate.diagnose.tracing.capture import trace
+from hiddenstate.diagnose.tracing.observe import base_of
+from hiddenstate.diagnose.tracing.record import LayerTrace
 from hiddenstate.nn.layer import Layer
 from hiddenstate.nn.packed import unpack
 

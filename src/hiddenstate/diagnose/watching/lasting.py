@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 from hiddenstate.diagnose.finding import CATALOGUE, Finding, Skip
-from hiddenstate.diagnose.trace import LayerTrace, Trace
+from hiddenstate.diagnose.tracing.record import LayerTrace, Trace
 
 if TYPE_CHECKING:
     from hiddenstate.diagnose.examine import Examination

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from hiddenstate.diagnose.training import Rows
+from hiddenstate.diagnose.watching.training import Rows
 
 
 class EmbeddingRows:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from hiddenstate.charts import Picture
 from hiddenstate.diagnose.finding import Finding, Nothing, Rule, Severity, Skip, rule
-from hiddenstate.diagnose.training import Training
+from hiddenstate.diagnose.watching.training import Training
 
 if TYPE_CHECKING:
     from hiddenstate.diagnose.examine import Examination

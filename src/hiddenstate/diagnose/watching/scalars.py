@@ -6,9 +6,9 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
-from hiddenstate.diagnose.gate_rows import gate_statistics
-from hiddenstate.diagnose.trace import LayerTrace
-from hiddenstate.diagnose.training import Rows, Window
+from hiddenstate.diagnose.tracing.record import LayerTrace
+from hiddenstate.diagnose.watching.gate_rows import gate_statistics
+from hiddenstate.diagnose.watching.training import Rows, Window
 
 OF_WINDOW = ("loss", "norm", "largest_norm", "clipped", "learning_rate", "validation")
 

@@ -16,12 +16,12 @@ from torch import Tensor, nn
 
 from hiddenstate.diagnose import checks as checks  # enters all rules
 from hiddenstate.diagnose.finding import CATALOGUE, Finding, Skip
-from hiddenstate.diagnose.gate_rows import GateRows
-from hiddenstate.diagnose.lasting import Lasting
-from hiddenstate.diagnose.of_training import WATCHED
-from hiddenstate.diagnose.probes import EmbeddingRows, GradientNoise, Movement
-from hiddenstate.diagnose.scalars import Writer, write
-from hiddenstate.diagnose.training import UNKNOWN, Training, Unfinite, Window
+from hiddenstate.diagnose.watching.gate_rows import GateRows
+from hiddenstate.diagnose.watching.lasting import Lasting
+from hiddenstate.diagnose.watching.probes import EmbeddingRows, GradientNoise, Movement
+from hiddenstate.diagnose.watching.rules import WATCHED
+from hiddenstate.diagnose.watching.scalars import Writer, write
+from hiddenstate.diagnose.watching.training import UNKNOWN, Training, Unfinite, Window
 
 NOISE_STEPS = 16
 CREDIT_S = 0.02

@@ -1,0 +1,1 @@
+"""A user's module and one batch of its arguments, run again and again under changes."""

@@ -1,0 +1,1 @@
+"""One pass through a recurrent model on record: every state, gate, projection, gradient."""

@@ -1,0 +1,1 @@
+"""Cheap checks of a training while it runs, in any loop."""
