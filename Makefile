@@ -65,6 +65,7 @@ bench: .venv/installed-bench
 	.venv/bin/python -m benchmarks.kernels
 	.venv/bin/python -m benchmarks.memories
 	.venv/bin/python -m benchmarks.tracing
+	.venv/bin/python -m benchmarks.watching
 	.venv/bin/python -m benchmarks.diagnose
 	.venv/bin/python -m benchmarks.interop
 	test -z "$(HIDDENSTATE_DATA)" || for name in next_event language translation labels series speed investigation; \

@@ -144,4 +144,4 @@ def _files() -> Iterator[str]:
     yield "| ending | holds |"
     yield "|---|---|"
     for suffix, systems in TARGETS.items():
-        yield f"| `{suffix}` | {' or '.join(systems)} |"
+        yield f"| {f'`{suffix}`' if suffix else 'none: a folder'} | {' or '.join(systems)} |"

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import sys
+import warnings
 import zipfile
 from dataclasses import replace
 from importlib.util import find_spec
@@ -17,6 +19,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from hiddenstate import runtime
 from hiddenstate.artifact import Artifact, LayerSpec, ModelSpec, load, save
 from hiddenstate.cells.conventions import ConversionRefusal
 from hiddenstate.interop.runs import from_run
@@ -130,6 +133,88 @@ def test_a_run_becomes_an_onnx_file_with_its_heads(good: Path, tmp_path: Path) -
     assert whole["system"] == "onnx"
     outputs = {each.name for each in onnx.load(tmp_path / "run.onnx").graph.output}
     assert any(name.startswith("next_event") for name in outputs)
+
+
+def exported(folder: Path, module: nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
+    """Write module as g.onnx; return codes [2, 7] and what it says of them."""
+    codes = torch.randint(9, (2, 7))
+    axes = {name: {0: "batch", 1: "time"} for name in ("codes", "said")}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            module.eval(),
+            (codes,),
+            str(folder / "g.onnx"),
+            dynamo=False,
+            input_names=["codes"],
+            output_names=["said"],
+            dynamic_axes=axes,
+        )
+    return codes, module(codes)
+
+
+class Tagger(nn.Module):
+    """Codes [B, T] to probabilities [B, T, 4]."""
+
+    def __init__(self, *, wide: bool = False) -> None:
+        super().__init__()
+        self.table, self.lstm = nn.Embedding(9, 3), nn.LSTM(3, 5, 2, batch_first=True)
+        self.head, self.wide = nn.Linear(5, 4), wide
+
+    def forward(self, codes: torch.Tensor) -> torch.Tensor:
+        h = self.lstm(self.table(codes))[0]
+        return torch.softmax(self.head(h.relu() if self.wide else h), -1)
+
+
+@pytest.mark.skipif(not find_spec("onnxruntime"), reason="onnxruntime is not installed")
+def test_an_onnx_graph_becomes_a_model_that_streams(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    codes, said = exported(folder, Tagger())
+    _, (source,) = converted("g.onnx served", folder)
+    assert (source["path"], source["system"]) == ("g.onnx", "onnx")
+    model = runtime.Model(load(folder / "served"))
+    state, none = model.initial_state(2), np.zeros((2, 0), np.float32)
+    for step in range(7):
+        outputs, state = model.step_many(codes[:, step, None].numpy(), none, state)
+        found = np.exp(model.decode(outputs)[0])
+        np.testing.assert_allclose(found, said[:, step].detach().numpy(), atol=1e-6)
+    told(call("evaluate served two.safetensors", folder), "is no task")
+    page = (Path(__file__).parents[2] / "docs" / "onnx.md").read_text()
+    block = re.findall(r"```python\n(.*?)```", page, re.S)[1]
+    (folder / "served").rename(folder / "theirs")
+    printed: list[tuple[int, ...]] = []
+    monkeypatch.chdir(folder)
+    exec(block, {"print": printed.append})
+    assert printed == [(2, 4)]
+    told(call("convert g.onnx theirs --overwrite", folder), "theirs is a folder")
+
+
+@pytest.mark.skipif(not find_spec("onnxruntime"), reason="onnxruntime is not installed")
+def test_a_graph_with_more_than_a_model_is_refused_and_its_layers_are_served(folder: Path) -> None:
+    exported(folder, Tagger(wide=True))
+    told(call("convert g.onnx served", folder), "g.onnx is more than a model here")
+    assert not (folder / "served").exists()
+    node = re.search(r"are written: ([^ ,;.]+)", call("convert g.onnx served", folder).err)
+    assert node
+    converted(f"g.onnx served --part {node[1]}", folder)
+    assert (folder / "served" / "manifest.json").exists()
+
+
+@pytest.mark.parametrize("source", ["one", "lstm"])
+def test_layers_alone_are_served(source: str, folder: Path) -> None:
+    _, (_, served) = converted(f"{source}.safetensors served", folder)
+    assert served["system"] == "hiddenstate.runtime"
+    sizes: Any = (3, 4) if source == "one" else (3, 4, 2, True, True, 0.0, True)
+    layer = nn.LSTM(*sizes)
+    layer.load_state_dict(load_file(folder / f"{source}.safetensors"))
+    x = torch.randn(6, 2, 3)
+    truth = layer(x if not layer.batch_first else x.transpose(0, 1))[0].detach()
+    truth = truth if layer.batch_first else truth.transpose(0, 1)
+    model = runtime.Model(load(folder / "served"))
+    rows = x.transpose(0, 1).contiguous().numpy()
+    (found,) = model.run_whole(np.zeros((2, 6, 0), np.int64), rows)
+    np.testing.assert_allclose(found, truth.numpy(), atol=1e-6)
 
 
 @pytest.mark.parametrize("change", ["residual", "zoneout", "layer_norm"])

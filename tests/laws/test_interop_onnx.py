@@ -260,7 +260,7 @@ def test_the_example_of_the_page_runs(tmp_path: Path, monkeypatch: pytest.Monkey
         for t in range(int(log.lengths[case]))
     ]
     page = (Path(__file__).parents[2] / "docs" / "onnx.md").read_text()
-    (block,) = re.findall(r"```python\n(.*?)```", page, re.S)
+    block = re.findall(r"```python\n(.*?)```", page, re.S)[0]
     known: dict[str, Any] = {"events": events, "print": lambda _: None}
     exec(block, known)
     ((*_, last),) = (each.outputs[0] for each in Model(artifact).predict(part))

@@ -80,8 +80,9 @@ def fingerprint(spec: Spec, weights: Mapping[str, np.ndarray]) -> str:
     return digest.hexdigest()
 
 
-def save(artifact: Artifact, folder: Path) -> None:
+def save(artifact: Artifact, folder: str | Path) -> None:
     """Write the artifact into folder; the manifest comes last and makes it whole."""
+    folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "manifest.json").unlink(missing_ok=True)
     write_json(folder / "spec.json", artifact.spec.to_json())
@@ -105,8 +106,9 @@ def _stored(arrays: Arrays) -> bytes:
     return stored
 
 
-def load(folder: Path) -> Artifact:
+def load(folder: str | Path) -> Artifact:
     """Read and check an artifact; ArtifactError when it is foreign, unfinished or damaged."""
+    folder = Path(folder)
     promised = _check(folder)
     artifact = Artifact(
         spec=_spec(read_json(folder / "spec.json")),

@@ -29,8 +29,8 @@ def convert(
         Path | None,
         typer.Argument(
             metavar="TARGET",
-            help="The file to write; its ending tells the system. Without it SOURCE is only "
-            "checked.",
+            help="The file to write; its ending tells the system. A name without an ending is a "
+            "folder for hiddenstate.runtime. Without TARGET, SOURCE is only checked.",
             show_default=False,
         ),
     ] = None,
@@ -67,7 +67,8 @@ def convert(
 
     Both models run on random and on edge inputs, and the largest differences are printed. What
     cannot be converted exactly is refused with the error that it would make, and nothing is
-    written. A run folder becomes an .onnx file whole, with its embeddings and heads.
+    written. A run folder becomes an .onnx file whole, with its embeddings and heads, and an .onnx
+    file a folder that hiddenstate.runtime serves without torch.
 
     [bold]Example:[/bold]  hiddenstate convert model.keras model.safetensors
     """
@@ -83,6 +84,8 @@ def convert(
     layers = ""
     if system == "onnx" and target is not None and source.is_dir():
         found[target] = files.export(source, target)
+    elif system == "hiddenstate" and target is not None:
+        found |= files.serve(source, target, part=part, activation=activation)
     else:
         model = files.read(source, part=part, activation=activation)
         layers, found[source] = str(model.weights), model.outcome
@@ -116,7 +119,7 @@ def _refuse_existing(source: Path, target: Path, overwrite: bool) -> None:
     if target.is_dir() or not target.parent.is_dir():
         raise UsageError(
             f"{target} is a folder." if target.is_dir() else f"{target.parent} is not a folder.",
-            "TARGET is a file in a folder that exists.",
+            "TARGET is a new file or a new folder, in a folder that exists.",
             "Choose another path.",
         )
     same = target.exists() and source.exists() and target.samefile(source)

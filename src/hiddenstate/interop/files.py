@@ -10,7 +10,7 @@ from zipfile import BadZipFile, is_zipfile
 
 import numpy as np
 
-from hiddenstate.artifact import load
+from hiddenstate.artifact import load, save
 from hiddenstate.artifact.files import write_atomically
 from hiddenstate.cells import Elman
 from hiddenstate.errors import ArtifactError, SpecError, UsageError
@@ -18,6 +18,7 @@ from hiddenstate.interop.proof import Proof, prove
 from hiddenstate.interop.weights import Array, Weights
 
 TARGETS: Mapping[str, tuple[str, ...]] = {
+    "": ("hiddenstate",),
     ".safetensors": ("torch",),
     ".pt": ("torch",),
     ".pth": ("torch",),
@@ -25,7 +26,7 @@ TARGETS: Mapping[str, tuple[str, ...]] = {
     ".npz": ("flax", "haste"),
     ".onnx": ("onnx",),
 }
-"""Each file ending with the systems whose weights it can hold."""
+"""Each file ending with the systems whose weights it can hold; without one it is a folder."""
 
 
 class Outcome(NamedTuple):
@@ -62,10 +63,10 @@ def read(path: Path, *, part: str | None = None, activation: str = "tanh") -> Mo
             "A model to convert was expected there.",
             "Check the path.",
         )
-    if path.suffix not in TARGETS:
+    if path.suffix not in TARGETS or not path.suffix:
         raise UsageError(
             f"{path} has the ending {path.suffix or 'none'!r}.",
-            f"A run folder is read, or a file ending in {', '.join(TARGETS)}.",
+            f"A run folder is read, or a file ending in {', '.join(filter(None, TARGETS))}.",
             "Save the model in one of these formats.",
         )
     reader = {".keras": _read_keras, ".npz": _read_npz, ".onnx": _read_onnx}
@@ -89,10 +90,46 @@ def target_system(path: Path, asked: str | None) -> str:
     raise UsageError(
         f"{path} has the ending {path.suffix or 'none'!r}"
         + (f", and --to is {asked}." if asked else "."),
-        "; ".join(f"{suffix} is for {' or '.join(found)}" for suffix, found in TARGETS.items())
+        "; ".join(
+            f"{suffix or 'a folder'} is for {' or '.join(found)}"
+            for suffix, found in TARGETS.items()
+        )
         + ".",
         "Give the file another ending." if not able or asked else "Say which with --to.",
     )
+
+
+def serve(
+    source: Path, folder: Path, *, part: str | None = None, activation: str = "tanh"
+) -> dict[Path, Outcome]:
+    """Write what a file holds as a model folder, which the runtime loads and streams through.
+
+    An ONNX graph comes whole, with its embedding and its head; of other files, and of a graph where
+    `part` names one of its nodes, the recurrent layers come, and the model gives their top states.
+
+    Raises what `read` does, and SpecError where a graph is more than a model here; then nothing is
+    written.
+    """
+    if source.suffix == ".onnx" and part is None:
+        from hiddenstate.interop.onnx import read as read_onnx
+
+        found = read_onnx(source)
+        if found.artifact is None or found.proof is None:
+            raise SpecError(
+                f"{source} is more than a model here: {'; '.join(found.refusals)}.",
+                "An embedding, recurrent layers and linear heads are served.",
+                "Name one of its recurrent nodes as the part, and its layers alone are written: "
+                f"{'; '.join(', '.join(stack.nodes) for stack in found.stacks)}.",
+            )
+        save(found.artifact, folder)
+        return {source: Outcome("onnx", found.proof, found.notes)}
+    from hiddenstate.interop.runs import to_run
+
+    model = read(source, part=part, activation=activation)
+    converted = to_run(model.weights)
+    save(converted.value, folder)
+    served = Outcome("hiddenstate.runtime", converted.proof, converted.notes)
+    return {source: model.outcome, folder: served}
 
 
 def export(run: Path, path: Path) -> Outcome:

@@ -102,7 +102,15 @@ def load(folder: str | Path, weights: Storage = "float32") -> Any:
     """
     artifact = artifacts.load(Path(folder))
     try:
-        return family_of(artifact.spec.task_names).model(artifact, weights)
+        family = family_of(artifact.spec.task_names)
+    except UsageError:
+        raise ArtifactError(
+            f"{folder} holds a model of {', '.join(artifact.spec.task_names)}, which is no task.",
+            "A model that was fitted here was expected; a converted one knows no data of its own.",
+            "Run it on arrays: hiddenstate.runtime.Model(hiddenstate.artifact.load(folder)).",
+        ) from None
+    try:
+        return family.model(artifact, weights)
     except (KeyError, TypeError, ValueError, AttributeError) as problem:
         raise ArtifactError(
             f"{folder}: floors.json, floors.safetensors or metrics.json is not whole "

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from hiddenstate.artifact import Artifact, HeadSpec, LayerSpec, ModelSpec
+from hiddenstate.artifact import Artifact, HeadSpec, ModelSpec
 from hiddenstate.interop.onnx.flows import (
     FEATURES,
     Content,
@@ -21,17 +21,14 @@ from hiddenstate.interop.onnx.flows import (
 )
 from hiddenstate.interop.onnx.following import is_zeros
 from hiddenstate.interop.onnx.walk import RecurrentNode, Walk
+from hiddenstate.interop.runs import FOREIGN, served_layers
+from hiddenstate.interop.weights import Weights
 from hiddenstate.schema import Plain
 
 Array = NDArray[Any]
 Chain = Sequence[tuple[Way, ...]]
 """Layers, each by its directions, the lowest first."""
 
-CARD = """# A model that came from ONNX
-
-Its weights were trained elsewhere and are those of the file. Inputs are codes or numbers as that
-model read them, encoded by nobody here: `schema` has no vocabularies and no scalers.
-"""
 OUTPUTS = {"": "numbers", "Softmax": "classes", "LogSoftmax": "classes", "Sigmoid": "bernoulli"}
 """What a head's outputs are, by the operator behind it."""
 
@@ -206,14 +203,10 @@ def _artifact(walk: Walk, chain: Chain, source: Flow, heads: Mapping[str, Flow])
     if source.table is not None:
         weights["embeddings.0.weight"] = source.table
         schema, embeddings = Plain((len(source.table),), ()), (source.width,)
-    layers = []
-    for k, layer in enumerate(chain):
-        parts = ("forward_layer.", "backward_layer.") if len(layer) > 1 else ("",)
-        ways = [walk.way(way) for way in layer]
-        layers.append(LayerSpec(ways[0].cell.to_json(), bidirectional=len(ways) > 1))
-        for part, way in zip(parts, ways, strict=True):
-            for name, array in way.params.items():
-                weights[f"stack.layers.{k}.{part}{name}"] = array
+    layers, arrays = served_layers(
+        Weights(tuple(tuple(walk.way(way) for way in layer) for layer in chain))
+    )
+    weights |= arrays
     given = sum(walk.way(way).cell.output_size for way in chain[-1])
     specs = []
     for k, (name, flow) in enumerate(heads.items()):
@@ -228,9 +221,9 @@ def _artifact(walk: Walk, chain: Chain, source: Flow, heads: Mapping[str, Flow])
         pool = "last" if flow.last or _reads(flow) == "Y_h" else None
         task = {"task": name, "classes": classes}
         specs.append(HeadSpec(task, None, output, 1 if classes else size, pool=pool))
-    spec = ModelSpec(schema, embeddings, tuple(layers), tuple(specs))
+    spec = ModelSpec(schema, embeddings, layers, tuple(specs))
     narrow = {name: np.ascontiguousarray(each, np.float32) for name, each in weights.items()}
-    return Artifact(spec, narrow, {}, {}, {}, CARD)
+    return Artifact(spec, narrow, {}, {}, {}, FOREIGN)
 
 
 def _nodes(walk: Walk, chain: Chain) -> list[RecurrentNode]:
