@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from hiddenstate.cells import GRU, Elman
 from hiddenstate.charts import figure
 from hiddenstate.diagnose.finding import Skip
-from hiddenstate.diagnose.influence import influence
+from hiddenstate.diagnose.influence import Influence, influence
 from hiddenstate.diagnose.subject.subject import Subject
 from hiddenstate.errors import ShapeError
 from hiddenstate.nn import Recurrent
@@ -244,3 +245,11 @@ class Totals(nn.Module):
 def test_a_module_without_a_prediction_for_a_row_is_passed_over() -> None:
     with pytest.raises(Skip, match="no row of its own"):
         influence(Subject(Totals(), (torch.randn(4, STEPS, FEATURES),)))
+
+
+def test_the_past_is_what_stands_before_the_event_just_read() -> None:
+    left_out = np.array([0.5, -2.0, 9.0, np.nan])
+    told = Influence(0, 2, 0, "", -1.0, True, None, None, left_out, "removed")
+    assert told.past == 2.0
+    assert replace(told, step=None).past == 9.0
+    assert replace(told, step=0).past == 0.0

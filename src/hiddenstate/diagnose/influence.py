@@ -10,26 +10,24 @@ second costs a pass for each event, and the other events move up a step.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from hiddenstate.charts import Picture
 from hiddenstate.diagnose.finding import Skip
-from hiddenstate.diagnose.subject.layout import Place
+from hiddenstate.diagnose.measures.changed_events import ROWS, exchanged, without
+from hiddenstate.diagnose.measures.input_gradients import input_gradients
 from hiddenstate.diagnose.subject.subject import Subject, flat
 from hiddenstate.errors import ShapeError
 
 Floats = NDArray[np.float64]
-Places = NDArray[np.int64]
 
-ROWS = 128
-"""Rows of one run, where each row leaves out another event."""
 DRAWS = 4
 """Other events that one is replaced by in turn."""
 ROUNDING = 1e-6
@@ -63,6 +61,12 @@ class Influence:
     left_out: Floats
     how: Literal["removed", "replaced"]
     events: tuple[str, ...] = ()
+
+    @property
+    def past(self) -> float:
+        """The largest change by leaving out an event before the last one that was read."""
+        last = len(self.left_out) - 1 if self.step is None else self.step
+        return float(np.nan_to_num(np.abs(self.left_out[:last])).max(initial=0.0))
 
     def words(self) -> str:
         """Return in a sentence which events count most."""
@@ -158,17 +162,17 @@ def influence(
     tried = np.arange(max(0, last + 1 - most), length)[:most]
     removed = subject.fixed_steps is None and last > 0
     if removed:
-        change = changed(_without(subject, history, tried, last, length))[: len(tried)]
+        change = changed(without(subject, history, tried, last, length))[: len(tried)]
     else:
         draws = [
-            changed(_exchanged(subject, history, tried, last, np.random.default_rng([seed, k])))
+            changed(exchanged(subject, history, tried, last, np.random.default_rng([seed, k])))
             for k in range(DRAWS)
         ]
         change = np.mean(draws, axis=0)[: len(tried)]
     left_out = np.full(length, np.nan)
     left_out[tried] = change
     steps = length if subject.fixed_steps is None else subject.time
-    gradient, norm = _gradients(
+    gradient, norm = input_gradients(
         subject, history, steps, lambda raw: read(raw, [last] * copies)[0, place]
     )
     return Influence(
@@ -217,113 +221,6 @@ class _Reading:
             found = every[torch.arange(len(every)), torch.as_tensor(list(steps))]
         found = found.flatten(1) if found.ndim > 1 else found[:, None]
         return found.log_softmax(-1) if self.logits else found
-
-
-def _without(
-    subject: Subject, history: dict[str, Any], tried: Places, last: int, length: int
-) -> Iterator[tuple[dict[str, Any], list[int]]]:
-    """Yield arguments whose rows lack one event each, and the steps to read them after."""
-    for some in _groups(subject, tried):
-        kept = np.stack([[*range(t), *range(t + 1, length), t] for t in some.tolist()])
-        order = torch.as_tensor(kept)
-
-        def moved(_: str, x: Tensor, order: Tensor = order) -> Tensor:
-            return x[torch.arange(len(x))[:, None], order]
-
-        rows = subject.replaced(moved, subject.rows([0] * len(some), history))
-        # Without an event up to the prediction, the prediction comes a step earlier.
-        after = np.where(some <= last, last - 1, last)
-        yield subject.steps(length - 1, arguments=rows), after.tolist()
-
-
-def _exchanged(
-    subject: Subject,
-    history: dict[str, Any],
-    tried: Places,
-    last: int,
-    rng: np.random.Generator,
-) -> Iterator[tuple[dict[str, Any], list[int]]]:
-    """Yield arguments whose rows have another event of the batch in the place of one each."""
-    pool = np.argwhere(subject.valid)
-    for some in _groups(subject, tried):
-        drawn = pool[rng.integers(len(pool), size=len(some))]
-        places = torch.as_tensor(np.column_stack([some, drawn]))
-
-        def put(name: str, x: Tensor, places: Tensor = places) -> Tensor:
-            at, row, step = places.unbind(1)
-            x = x.clone()
-            x[torch.arange(len(x)), at] = subject.array(name)[row, step]
-            return x
-
-        rows = subject.rows([0] * len(some), history)
-        yield subject.replaced(put, rows), [last] * len(some)
-
-
-def _groups(subject: Subject, tried: Places) -> Iterator[Places]:
-    """Yield events for the rows of one run; a fixed number of rows is filled up."""
-    size = ROWS if subject.fixed_rows is None else subject.batch
-    for first in range(0, len(tried), size):
-        some = tried[first : first + size]
-        yield some if subject.fixed_rows is None else np.resize(some, size)
-
-
-def _gradients(
-    subject: Subject, history: dict[str, Any], steps: int, prediction: Callable[[Any], Tensor]
-) -> tuple[Floats, Floats] | tuple[None, None]:
-    """Return gradient x input and the gradient's length [T], of the first row."""
-    module = subject.copy()
-    read: list[Tensor] = []
-    embedded: dict[nn.Module, list[Tensor]] = {}
-
-    def watched(_: str, x: Tensor) -> Tensor:
-        if x.is_floating_point():
-            x = x.detach().clone().requires_grad_()
-            read.append(x)
-        return x
-
-    def looked_up(embedding: nn.Module, _: Any, found: Tensor) -> Tensor:
-        leaf = found.detach().requires_grad_()
-        embedded.setdefault(embedding, []).append(leaf)
-        return leaf
-
-    for each in module.modules():
-        if isinstance(each, nn.Embedding):
-            each.register_forward_hook(looked_up)
-    with torch.enable_grad():
-        given = subject.replaced(watched, history)
-        value = prediction(subject.call(module, given, gradients=True, keep=True))
-    if not value.requires_grad:
-        return None, None
-    place = subject.layout.places[subject.layout.main]
-    rows_first = Place("sequence", 0, 1)
-    sources = [([x], rows_first) for x in read]
-    sources += [(calls, place) for calls in embedded.values()]
-    found = []
-    for leaves, axes in sources:
-        slopes = torch.autograd.grad(value, leaves, retain_graph=True, allow_unused=True)
-        known = [torch.zeros_like(x) if g is None else g for x, g in zip(leaves, slopes)]
-        x, slope = _by_step(leaves, axes, steps), _by_step(known, axes, steps)
-        if x is not None and slope is not None:
-            found.append((x, slope))
-    if not found:
-        return None, None
-    x, slope = (torch.cat(each, 1).double().cpu() for each in zip(*found))
-    return (x * slope).sum(1).numpy(), slope.norm(dim=1).numpy()
-
-
-def _by_step(calls: Sequence[Tensor], place: Place, steps: int) -> Tensor | None:
-    """Return what the first row has at each step [T, .], None where that cannot be told.
-
-    calls: arrays [B, T, ...] in the order of axes of a place, or one [B, .] for each step
-    """
-    assert place.batch is not None
-    assert place.time is not None
-    if all(each.ndim > 1 and each.shape[place.time] == steps for each in calls):
-        rows = [each.detach().movedim((place.batch, place.time), (0, 1))[0] for each in calls]
-        return torch.cat([each.reshape(steps, -1) for each in rows], 1)
-    if len(calls) == steps and all(each.ndim == 2 for each in calls):
-        return torch.stack([each.detach()[0] for each in calls])
-    return None
 
 
 def _absent(what: str, number: int, where: str, count: int) -> ShapeError:

@@ -8,11 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from hiddenstate.artifact.files import read_json
 from hiddenstate.charts import Picture
 from hiddenstate.diagnose.examine import examine
 from hiddenstate.diagnose.finding import Skip
-from hiddenstate.diagnose.influence import influence
+from hiddenstate.diagnose.influence import Influence, influence
 from hiddenstate.diagnose.report import Report
 from hiddenstate.diagnose.report.score_pictures import by_length, reliability
 from hiddenstate.diagnose.subject.subject import Subject
@@ -26,6 +28,8 @@ from hiddenstate.job.prepared import Prepared
 from hiddenstate.train import Recipe, read_recipe
 
 ROWS = 64
+TRIED_STEPS = 12
+"""Steps of the row shown whose predictions are looked at for what they rest on; one is shown."""
 
 
 def diagnose(
@@ -135,17 +139,26 @@ def _pictures(seen: Evidence) -> tuple[Picture, ...]:
 
 
 def _influence(seen: Evidence, looked: Looked) -> tuple[Picture, ...]:
-    """Return which steps of the row shown the first task's last prediction rests on."""
+    """Return what the first task's prediction rests on, at the step that needs the past most."""
     head = next(iter(getattr(seen.model.artifact.spec, "heads", ())), None)
     classes = head.task["classes"] if head is not None and head.output == "classes" else ()
-    try:
-        found = influence(
-            Subject(looked.module, looked.arguments, batch_first=True),
+    subject = Subject(looked.module, looked.arguments, batch_first=True)
+
+    def ask(step: int | None = None) -> Influence:
+        return influence(
+            subject,
             row=seen.row,
+            step=step,
             logits=bool(classes),
             events=seen.names(seen.row),
             answers=classes,
         )
+
+    try:
+        found = [ask()]
+        if found[0].step is not None:
+            steps = np.linspace(1, found[0].step, TRIED_STEPS, endpoint=False, dtype=int)
+            found += [ask(int(step)) for step in np.unique(steps)]
     except Skip:
         return ()
-    return (found.picture(),)
+    return (max(found, key=lambda each: each.past).picture(),)
