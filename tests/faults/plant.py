@@ -70,10 +70,10 @@ class Fault:
 
 FAULTS: dict[str, Fault] = {}
 HEALTHY: dict[str, Draw] = {}
-HELD_OUT: set[str] = set()
-"""Names of the kinds written by people who had not seen the checks."""
-UNSEEN: set[str] = set()
-"""Those of them that no check was changed for: the files unseen_*."""
+SETS = {"held_out": "first", "unseen": "second", "blind": "third"}
+"""Sets of kinds written by people who had not seen the checks, by how their files begin."""
+HELD_OUT: dict[str, str] = {}
+"""The kinds of these sets, and which set each is of."""
 
 
 def fault(
@@ -92,9 +92,7 @@ def fault(
             source,
         )
         if held_out:
-            HELD_OUT.add(name)
-            if ".unseen_" in function.__module__:
-                UNSEEN.add(name)
+            HELD_OUT[name] = _set_of(function)
         return FAULTS[name]
 
     return enter
@@ -108,12 +106,15 @@ def healthy(name: str, *, held_out: bool = False) -> Callable[[Draw], Draw]:
             raise ValueError(f"{name!r} is there already")
         HEALTHY[name] = function
         if held_out:
-            HELD_OUT.add(name)
-            if ".unseen_" in function.__module__:
-                UNSEEN.add(name)
+            HELD_OUT[name] = _set_of(function)
         return function
 
     return enter
+
+
+def _set_of(function: Callable[..., Case]) -> str:
+    file = function.__module__.rpartition(".")[2]
+    return next(told for begins, told in SETS.items() if file.startswith(begins))
 
 
 def drawn(draw: Draw, name: str, instance: int) -> Case:
