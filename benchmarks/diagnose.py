@@ -174,9 +174,9 @@ def first_contact() -> list[str]:
     lines = [
         "## At first contact",
         "",
-        f"Three sets of kinds ({files} in tests/faults) were written by people who had not seen the "
-        "checks, and scored once with all thresholds as they were. What a set showed was mended "
-        "afterwards.",
+        f"Three sets of kinds ({files} in tests/faults) were written by people who had not seen "
+        "the checks, and scored once with all thresholds as they were. What a set showed was "
+        "mended afterwards.",
         "",
         "| set | faults found | healthy with an alarm |",
         "|---|---:|---:|",

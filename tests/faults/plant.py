@@ -113,7 +113,8 @@ def healthy(name: str, *, held_out: bool = False) -> Callable[[Draw], Draw]:
 
 
 def _set_of(function: Callable[..., Case]) -> str:
-    file = function.__module__.rpartition(".")[2]
+    # A kind may be a partial of one function with some of its sizes fixed.
+    file = getattr(function, "func", function).__module__.rpartition(".")[2]
     return next(told for begins, told in SETS.items() if file.startswith(begins))
 
 
