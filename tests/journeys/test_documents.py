@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy
 import pytest
 from docs import conventions, generate, rules
 
@@ -15,6 +16,8 @@ from tests.journeys import guide
 from tests.journeys.guide import ROOT, TASKS
 
 README = (ROOT / "README.md").read_text()
+DIAGNOSE = (ROOT / "docs" / "diagnose.md").read_text()
+DOCS = sorted((ROOT / "docs").glob("*.md"))
 
 
 @pytest.fixture(scope="module")
@@ -85,9 +88,28 @@ def test_python_of_the_readme_runs(folder: Path) -> None:
     assert "(16, 40, 32)" in printed
 
 
-def test_links_of_the_readme_lead_somewhere() -> None:
-    for target in re.findall(r"\]\(([^)]+)\)", README):
-        assert (ROOT / target).exists(), target
+def test_the_page_on_diagnosing_is_a_program(tmp_path: Path) -> None:
+    program = "".join(re.findall(r"^```python\n(.*?)^```$", DIAGNOSE, re.M | re.S))
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Not healthy: 2 errors" in done.stdout
+    assert "HS101 error" in done.stdout
+    assert "rests most on" in done.stdout
+    assert (tmp_path / "report.html").stat().st_size > 50_000
+    assert numpy.load(tmp_path / "trace.npz")
+
+
+@pytest.mark.parametrize("page", ["README.md", *(f"docs/{each.name}" for each in DOCS)])
+def test_links_lead_somewhere(page: str) -> None:
+    path = ROOT / page
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", path.read_text()):
+        assert "://" in target or (path.parent / target).exists(), target
 
 
 def test_folders_of_the_readme_are_the_packages() -> None:

@@ -10,14 +10,14 @@ second costs a pass for each event, and the other events move up a step.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from hiddenstate.charts import Picture
 from hiddenstate.diagnose.finding import Skip
@@ -107,8 +107,10 @@ class Influence:
 
 
 def influence(
-    subject: Subject,
+    module: nn.Module | Subject,
+    batch: tuple[Any, ...] | Mapping[str, Any] = (),
     *,
+    batch_first: bool | None = None,
     row: int | None = None,
     step: int | None = None,
     output: int = 0,
@@ -121,6 +123,7 @@ def influence(
 ) -> Influence:
     """Ask which events of a row one prediction rests on.
 
+    module, batch, batch_first: as `examine` takes them; or a Subject that was made of them
     row:     the longest one where None
     step:    whose prediction, of an output with steps; the row's last one where None
     output:  which array of `subject.outputs`
@@ -133,6 +136,9 @@ def influence(
     Raises Skip where the module gives no number for a row, ShapeError for a step or a number that
     is not there.
     """
+    subject = module
+    if not isinstance(subject, Subject):
+        subject = Subject(subject, batch, batch_first=batch_first)
     row = int(np.argmax(subject.ends)) if row is None else row
     if not 0 <= row < subject.batch:
         raise _absent("Row", row, "The batch", subject.batch)
