@@ -17,10 +17,11 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from hiddenstate.diagnose.measures.linear import Ints, Steps, through
+from hiddenstate.diagnose.measures.linear import Ints, Steps
 from hiddenstate.diagnose.measures.once import once
 from hiddenstate.diagnose.measures.roles import block, candidate, candidate_name, keeping
 from hiddenstate.diagnose.tracing.record import Floats, LayerTrace
+from hiddenstate.kernels.reverse import through
 
 ANCHORS, PROBES = 8, 32
 """Sequences that are followed, and directions in each, where the layer is small."""
@@ -250,7 +251,7 @@ def _as_elman(steps: Steps, rows: Ints, ends: Ints, lags: Ints) -> Floats | None
 
     def pull(some: Ints, t: Ints, v: Floats) -> Floats:
         slope = 1 - np.square(written[rows[some], t]).astype(steps.kind)
-        return through(v * slope[:, None], w)
+        return np.asarray(through(v * slope[:, None], w))
 
     drawn = np.random.default_rng(0).standard_normal((min(len(w), PROBES), len(w)))
     values = _singular(_orthonormal(drawn), ends, lags, steps.kind, pull)

@@ -3,7 +3,7 @@
     dL/dh_t = dl_t/dh_t + (dh_{t+1}/dh_t)^T dL/dh_{t+1}
 
 Autograd knows dL/d(output) and dL/d(last state) of a fused layer; what the states in between get it
-does not keep. The equations are those of `hiddenstate.kernels.backward`; here whatever does not
+does not keep. The equations are those of `hiddenstate.kernels.reverse`; here whatever does not
 wait for a later step is computed for all steps at once, in the trace's own type, so that a step is
 one matrix product and a few multiplications. Layer norm inside a cell, zoneout and cells of the
 user go back by autograd, a step at a time.
