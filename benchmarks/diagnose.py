@@ -36,7 +36,7 @@ RESULTS = Path(__file__).parents[1] / "docs" / "results"
 FIRST_CONTACT = RESULTS / "first_contact.json"
 NEWEST = list(SETS.values())[-1]
 # Instances from here on were never looked at while thresholds were set.
-FIRST = 1000
+FIRST = 2000
 FAULTY, MENDED, SOUND = 3, 1, 2
 
 

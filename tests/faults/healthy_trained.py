@@ -188,10 +188,10 @@ def fresh(kinds: tuple[Kind, ...], **more: Any) -> Callable[[np.random.Generator
 
     def draw(rng: np.random.Generator) -> Planted:
         time = between(rng, 8, 60)
-        every = waves(time), markov(time, 9), tagging(time)
-        # At a row's last step the backward direction has read one step: no way to ask a row.
-        at_end = () if more.get("bidirectional") else (recall(time), levels(time, 4))
-        task = one_of(rng, *every, *at_end)
+        ahead = waves(time), markov(time, 9), recall(time), levels(time, 4)
+        # The backward direction knows what is asked of a step ahead of it, and at a row's last
+        # step it has read one step.
+        task = one_of(rng, tagging(time), *(() if more.get("bidirectional") else ahead))
         kind, options = one_of(rng, *kinds)
         width = int(rng.choice([4, 8, 16, 32, 64, 128, 256]))
         return planted(reader(task, kind, width, between(rng, 1, 3), **options, **more), task, rng)

@@ -77,7 +77,9 @@ def shrunk(rng: np.random.Generator, remedied: bool) -> Planted:
 
 
 @fault(
-    "gated layer of unit-normal weights", "HS202", "HS301", "HS315", "HS411", "HS412", held_out=True
+    "gated layer of unit-normal weights",
+    *("HS202", "HS301", "HS315", "HS405", "HS411", "HS412"),
+    held_out=True,
 )
 def unit_normal(rng: np.random.Generator, remedied: bool) -> Planted:
     size = sizes(rng, (40, 100), (16, 128))
@@ -286,7 +288,7 @@ def one_long_step(rng: np.random.Generator, remedied: bool) -> Planted:
     return Planted(module, (series(rng, size),), told_apart(classes(rng, size.batch)))
 
 
-@fault("uniform weights from 0 to 1", "HS301", "HS312", "HS315", "HS411", held_out=True)
+@fault("uniform weights from 0 to 1", "HS301", "HS312", "HS315", "HS404", "HS411", held_out=True)
 def all_positive(rng: np.random.Generator, remedied: bool) -> Planted:
     size = sizes(rng, hidden=(24, 128))
     rnn = recurrent(rng, size.inputs, size.hidden)

@@ -88,7 +88,7 @@ def chaotic(rng: np.random.Generator, remedied: bool) -> Planted:
     return planted(model, task, rng)
 
 
-@fault("plain cell of unit-normal weights", "HS412")
+@fault("plain cell of unit-normal weights", "HS412", "HS405")
 def unit_normal(rng: np.random.Generator, remedied: bool) -> Planted:
     task = waves(between(rng, 30, 60))
     model = reader(task, one_of(rng, *PLAIN), one_of(rng, 16, 32, 64))

@@ -232,7 +232,7 @@ def rate_too_small(rng: np.random.Generator, remedied: bool) -> Watched:
     return drawn_plan(rng, optimiser="adam" if adam else "sgd", rate=rate).watched()
 
 
-@fault("answers that do not belong to their inputs", "HS506")
+@fault("answers that do not belong to their inputs", "HS506", "HS517")
 def foreign_answers(rng: np.random.Generator, remedied: bool) -> Watched:
     def batches(plan: Plan, generator: torch.Generator, step: int) -> tuple[Tensor, Tensor]:
         x, y = remembered(plan, generator, step)

@@ -15,6 +15,7 @@ from hiddenstate.diagnose.finding import CATALOGUE, Finding, Rule, Skip
 from hiddenstate.diagnose.report import Report
 from hiddenstate.diagnose.run import Run
 from hiddenstate.diagnose.subject.calling import cloned, seeded
+from hiddenstate.diagnose.subject.listed import Listed, as_arrays
 from hiddenstate.diagnose.subject.subject import Subject
 from hiddenstate.diagnose.tracing.capture import trace
 from hiddenstate.diagnose.tracing.record import Trace
@@ -89,6 +90,17 @@ class Examination:
         found: Trace = self.known("costed", lambda: self._traced(self.loss))
         return found
 
+    @property
+    def stirred(self) -> Trace:
+        """As `costed`, with small weights in the place of all-zero ones."""
+        if self.loss is None:
+            raise Skip("no loss was given")
+        subject = self.subject.stirred(self.rng("stirred"))
+        if subject is self.subject:
+            return self.costed
+        found: Trace = self.known("stirred", lambda: self._traced(self.loss, subject))
+        return found
+
     def rng(self, name: str) -> np.random.Generator:
         """Return a generator of its own for each name, the same in every examination."""
         return np.random.default_rng([self.seed, *name.encode()])
@@ -106,7 +118,7 @@ class Examination:
         result: Result = found
         return result
 
-    def _traced(self, loss: Loss | None) -> Trace:
+    def _traced(self, loss: Loss | None, subject: Subject | None = None) -> Trace:
         def asked(outputs: Any) -> Tensor:
             assert loss is not None
             try:
@@ -117,7 +129,7 @@ class Examination:
         with seeded(self.seed, self.subject.module):
             try:
                 return trace(
-                    self.subject.copy(),
+                    (subject or self.subject).copy(),
                     cloned(self.batch),
                     None if loss is None else asked,
                     lengths=self.subject.lengths,
@@ -144,7 +156,8 @@ def examine(
 ) -> Report:
     """Ask every rule that applies to a module on a batch; its code need not be known.
 
-    batch:       (x,), (x, lengths), any tuple of the module's arguments, or a mapping of them
+    batch:       (x,), (x, lengths), any tuple of the module's arguments, or a mapping of them; a
+                 list of rows of unequal lengths is tried as one padded array
     loss:        makes the scalar loss of what the module gives; with it, gradients are looked at
     causal:      True: no output may depend on later steps; False: all may; None: they may where a
                  layer reads from the end
@@ -164,7 +177,8 @@ def examine(
     >>> examine(gru, (torch.randn(4, 6, 3),), only=["HS1"]).healthy
     True
     """
-    rules = chosen(only, ignore)
+    rules, title = chosen(only, ignore), name or type(module).__name__
+    module, batch = as_arrays(module, batch)
     seen = Examination(
         module,
         batch,
@@ -197,7 +211,7 @@ def examine(
         with suppress(Skip):
             traced = traced or getattr(seen, kind)
     return Report(
-        title=name or type(module).__name__,
+        title=title,
         facts=facts(seen.subject),
         findings=tuple(findings),
         skipped=tuple(skipped),
@@ -243,7 +257,7 @@ def facts(subject: Subject) -> dict[str, str]:
         f"{each.name} [{_axes(each.batch_axis, each.time_axis)}]" for each in subject.outputs
     ]
     return {
-        "module": type(module).__name__,
+        "module": type(module.module if isinstance(module, Listed) else module).__name__,
         "recurrent layers": ", ".join(layers) or "none that is known",
         "parameters": f"{count:,}",
         "rows": f"{subject.batch}",

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from torch import nn
 
 from hiddenstate.diagnose.finding import Finding, Picture, Rule, Severity, Skip, rule
+from hiddenstate.diagnose.measures.asked import asked
+from hiddenstate.diagnose.measures.choices import attends, choices
 from hiddenstate.diagnose.measures.compare import Difference, differences, steady
+from hiddenstate.diagnose.measures.ways import decodes, reads_both_sides
+from hiddenstate.diagnose.subject.layout import every_leaf
+from hiddenstate.diagnose.subject.nested import mapped
 from hiddenstate.nn import Transformer
 
 if TYPE_CHECKING:
     from hiddenstate.diagnose.examine import Examination
+    from hiddenstate.diagnose.subject.subject import Subject
 
 
 @rule(
@@ -35,10 +40,14 @@ def future_read(seen: Examination, rule: Rule) -> Iterator[Finding]:
     few = seen.few
     if seen.causal is False:
         raise Skip("causal=False says that outputs may read later steps")
-    if seen.causal is None:
-        _refuse_two_sided(seen)
     if not any(each.time_axis is not None and each.batch_axis is not None for each in few.outputs):
         raise Skip("no output has rows and steps")
+    # Who writes a row again from its summary is asked for what the encoder has read.
+    ahead = {} if seen.causal or decodes(seen) else _asked_ahead(seen)
+    whole = None if seen.causal else _two_sided(seen)
+    if whole and not ahead:
+        raise Skip(f"{whole}; causal=True asks nevertheless")
+    pointing = set[str]() if seen.causal else choices(seen)
     known = steady(seen)
     longest = int(few.ends.max(initial=0))
     if longest < 2:
@@ -46,26 +55,36 @@ def future_read(seen: Examination, rule: Rule) -> Iterator[Finding]:
     steps = np.arange(few.time)
     found: list[tuple[int, Difference]] = []
     for k in sorted({max(1, round(longest * part)) for part in (0.25, 0.5, 0.75)} | {longest - 1}):
-        later = few.valid & (steps >= k)
-        after = few.run(few.changed(later, seen.rng(f"{rule.code} {k}")))
-        each = [
-            each
-            for each in differences(few, known, after, few.valid & (steps < k))
-            if each.by_step is not None and each.counts
-        ]
-        found += [(k, difference) for difference in each]
+        later = few.changed(few.valid & (steps >= k), seen.rng(f"{rule.code} {k}"))
+        asked = {name: _only(few, sequence, later) for name, sequence in ahead.items()}
+        runs = [*asked.items()] if whole else [*asked.items(), (None, later)]
+        for name, arguments in runs:
+            after = few.run(arguments)
+            found += [
+                (k, each)
+                for each in differences(few, known, after, few.valid & (steps < k))
+                if each.by_step is not None
+                and each.counts
+                and (each.output.name not in pointing if name is None else each.output.name == name)
+            ]
     if not found:
         return
     k, worst = max(found, key=lambda pair: pair[1].share)
     assert worst.by_step is not None
     profile = worst.by_step.max(0)
     reach = k - int(np.flatnonzero(profile > worst.limit)[0])
+    sequence = ahead.get(worst.output.name)
+    why = f" The loss asks it for what {sequence} holds there." if sequence else ""
+    mild = not sequence and not seen.causal and seen.loss is not None and attends(seen)
+    if mild:
+        why = " It attends over the steps: where it has the whole row in use, that is right."
     yield rule.finding(
         worst.output.name,
         f"Other content from step {k} on changes {worst.output.name} up to {reach} "
         f"{'step' if reach == 1 else 'steps'} before it, by {worst.largest:.3g}, {worst.share:.2%} "
-        "of its largest value.",
+        f"of its largest value.{why}",
         {"difference": worst.largest, "share": worst.share, "steps ahead": reach, "step": k},
+        severity=Severity.NOTE if mild else None,
         picture=Picture(
             "lines",
             f"Steps from {k} on exchanged",
@@ -76,46 +95,41 @@ def future_read(seen: Examination, rule: Rule) -> Iterator[Finding]:
     )
 
 
-def _refuse_two_sided(seen: Examination) -> None:
-    """Raise Skip for a module with a layer that reads both sides by its construction."""
+def _asked_ahead(seen: Examination) -> dict[str, str]:
+    """Return the outputs that are asked for an input still to come, and which argument it is in."""
+    try:
+        found = asked(seen)
+    except Skip:
+        return {}
+    return {
+        each.output.name: each.sequence
+        for each in found
+        if each.ahead > 0 and each.sequence in seen.few.sequences
+    }
+
+
+def _only(few: Subject, sequence: str, later: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments with this one alone as in `later`."""
+    changed = dict(every_leaf(later))
+
+    def change(name: str, leaf: Any) -> Any:
+        return changed[name] if name == sequence else leaf
+
+    return {name: mapped(change, value, name) for name, value in few.arguments.items()}
+
+
+def _two_sided(seen: Examination) -> str | None:
+    """Return in words which layer reads both sides by its construction; None without one."""
     if seen.subject.bidirectional:
-        raise Skip("a layer reads from the end; causal=True asks nevertheless")
-    decoder = _decoder(seen)
-    if decoder:
-        raise Skip(f"{decoder}, so a summary of the row is decoded; causal=True asks nevertheless")
+        return "a layer reads from the end"
     masked = _masked(seen)
     for name, each in seen.subject.module.named_modules():
         wide = isinstance(each, nn.Conv1d | nn.Conv2d) and max(each.kernel_size) > 1
         looks = isinstance(each, nn.MultiheadAttention) and name not in masked
         looks = looks or (isinstance(each, Transformer) and not each.spec.causal)
         if wide or looks:
-            raise Skip(
-                f"{name or 'the module'} ({type(each).__name__}) may read on both sides; "
-                "causal=True asks nevertheless"
-            )
-
-
-def _decoder(seen: Examination) -> str | None:
-    """Return in words which layer makes its steps from a summary of the row; None if none does."""
-    try:
-        layers = seen.trace.layers
-    except Skip:
-        return None
-    for layer in layers:
-        own, steps = layer.valid, layer.x.shape[1]
-        if steps > 1 and own.sum(1).max() > 1:
-            after = own[:, 1:]
-            if (layer.x[:, 1:][after] == layer.x[:, :-1][after]).all():
-                return f"{layer.name} reads the same at every step"
-        for other in layers:
-            # A layer that goes on from its own last state reads a long row piece by piece.
-            if other.name.partition("#")[0] == layer.name.partition("#")[0]:
-                continue
-            for first, states in product(layer.first, other.states):
-                last = states[:, -1] if not other.reverse else states[:, 0]
-                if first.shape == last.shape and first.any() and np.array_equal(first, last):
-                    return f"{layer.name} begins with the last state of {other.name}"
-    return None
+            return f"{name or 'the module'} ({type(each).__name__}) may read on both sides"
+    return reads_both_sides(seen)
 
 
 def _masked(seen: Examination) -> set[str]:

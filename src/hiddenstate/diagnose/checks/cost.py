@@ -11,11 +11,13 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from hiddenstate.diagnose.finding import Finding, Rule, Severity, Skip, rule
+from hiddenstate.diagnose.measures.asked import Asked, aligned, asked, axes_of, slopes
 from hiddenstate.diagnose.subject.axes import Output
 from hiddenstate.diagnose.subject.calling import seeded
-from hiddenstate.diagnose.subject.layout import every_leaf
+from hiddenstate.diagnose.subject.facts import Mask
 from hiddenstate.diagnose.subject.nested import mapped
 from hiddenstate.diagnose.subject.subject import Subject, flat
+from hiddenstate.diagnose.subject.trailing import ends_of
 
 if TYPE_CHECKING:
     from hiddenstate.diagnose.examine import Examination
@@ -42,6 +44,7 @@ def loss_on_padding(seen: Examination, rule: Rule) -> Iterator[Finding]:
     if seen.loss is None:
         raise Skip("no loss was given")
     subject = seen.subject
+    yield from _taught_padding(seen, rule)
     padding = ~subject.valid
     if subject.padded is None or not padding.any():
         raise Skip("no row is padded")
@@ -72,16 +75,66 @@ def loss_on_padding(seen: Examination, rule: Rule) -> Iterator[Finding]:
         raise Skip("no output has padded steps")
     before, after = _value(seen, subject, raw), _value(seen, subject, other)
     gap = abs(after - before)
-    if not gap > LEAST * max(abs(before), abs(after)):
+    counted = gap > LEAST * max(abs(before), abs(after))
+    # What adds little to the value still teaches: label smoothing, a bonus for entropy.
+    if not counted and not _taught_there(seen, subject, other, padding):
         return
+    said = "" if counted else " and have a gradient"
     yield rule.finding(
         f"loss, from {' and '.join(changed)}",
         f"Other values of {' and '.join(changed)} at the {int(padding.sum())} padded steps take "
-        f"the loss from {before:.6g} to {after:.6g}; {padding.mean():.0%} of the batch's steps are "
-        "padding.",
+        f"the loss from {before:.6g} to {after:.6g}{said}; {padding.mean():.0%} of the batch's "
+        "steps are padding.",
         {"loss": before, "loss after": after, "share of padding": float(padding.mean())},
         severity=None if subject.padded == "told" else Severity.WARNING,
     )
+
+
+def _taught_padding(seen: Examination, rule: Rule) -> Iterator[Finding]:
+    """Yield where a decoder is taught after the end of what it was to write."""
+    subject = seen.subject
+    try:
+        found = slopes(seen, subject.raw(seed=seen.seed))
+    except Skip:
+        return
+    for output in subject.outputs:
+        slope = found.get(output.name)
+        if slope is None or output.batch_axis != 0 or output.time_axis is not None:
+            continue
+        for name, fed in aligned(subject):
+            if name in subject.sequences or fed.is_floating_point() or fed.ndim != 2:
+                continue
+            ends = ends_of(fed, subject.symbols) if fed.shape == slope.shape[:2] else None
+            if ends is None:
+                continue
+            there = torch.arange(fed.shape[1]) >= torch.as_tensor(ends)[:, None]
+            sizes = slope.abs()
+            if float(sizes[there].max()) > LEAST * float(sizes[~there].max()):
+                yield rule.finding(
+                    f"loss, from {output.name}",
+                    f"The loss has a gradient by {output.name} at {int(there.sum())} steps at "
+                    f"which {name} has ended: it asks what follows padding.",
+                    {"share of padding": float(there.double().mean())},
+                    severity=Severity.WARNING,
+                )
+                return
+
+
+def _taught_there(seen: Examination, subject: Subject, raw: Any, padding: Mask) -> bool:
+    """Return whether the loss has a gradient by outputs at padded steps."""
+    try:
+        found = slopes(seen, raw)
+    except Skip:
+        return False
+    for output in subject.outputs:
+        slope, axes = found.get(output.name), (output.batch_axis, output.time_axis)
+        if slope is None or axes[0] is None or axes[1] is None:
+            continue
+        sizes = slope.movedim((axes[0], axes[1]), (0, 1)).abs()
+        there = torch.as_tensor(padding[:, : sizes.shape[1]])
+        if there.any() and float(sizes[there].max()) > LEAST * float(sizes[~there].max()):
+            return True
+    return False
 
 
 @rule(
@@ -100,13 +153,21 @@ def answer_given(seen: Examination, rule: Rule) -> Iterator[Finding]:
     if seen.loss is None:
         raise Skip("no loss was given")
     subject = seen.subject
+    for each in _asked_for_itself(seen):
+        if _reads_step_alone(subject, each.output, each.sequence):
+            yield rule.finding(
+                f"loss, from {each.output.name}",
+                f"The loss's gradient at {each.output.name} points to {each.told} of the same "
+                "step, everywhere: the answer is what the step was given.",
+            )
+            return
     raw = subject.raw(seed=seen.seed)
     usual = _value(seen, subject, raw)
-    asked = False
+    compared = False
     for output in subject.outputs:
-        for name, x in _aligned(subject):
+        for name, x in aligned(subject):
             for told, copied, other in _copies(subject, output, raw, name, x):
-                asked = True
+                compared = True
                 exact = _value(seen, subject, copied)
                 # A model that explodes is worse than any copy: that of another row tells more.
                 beside = min(usual, _value(seen, subject, other))
@@ -124,26 +185,21 @@ def answer_given(seen: Examination, rule: Rule) -> Iterator[Finding]:
                         {"loss": usual, "loss of the input": exact},
                     )
                     return
-    if not asked:
+    if not compared:
         raise Skip("no output has the steps and the kind of an input")
 
 
-def _aligned(subject: Subject) -> Iterator[tuple[str, Tensor]]:
-    """Yield the arrays [B, T, ...] among the arguments by name."""
-    for name, leaf in every_leaf(subject.arguments):
-        if name in subject.sequences:
-            yield name, subject.array(name)
-        elif isinstance(leaf, Tensor) and leaf.ndim > 1:
-            yield name, leaf
+def _asked_for_itself(seen: Examination) -> list[Asked]:
+    """Return the outputs that are asked for what stands at their step, and for nothing else.
 
-
-def _places(output: Output) -> tuple[int, int] | None:
-    """Return the axes of rows and steps; a decoder's output has steps of its own."""
-    if output.batch_axis is None:
-        return None
-    if output.time_axis is None:
-        return (0, 1) if output.batch_axis == 0 else None
-    return output.batch_axis, output.time_axis
+    A part that is made again beside the task (the observation, in a model of a world) is no leak.
+    """
+    try:
+        found = asked(seen)
+    except Skip:
+        return []
+    more = {each.output.name for each in found if each.ahead != 0}
+    return [each for each in found if each.alone and each.output.name not in more]
 
 
 def _copies(
@@ -151,7 +207,7 @@ def _copies(
 ) -> Iterator[tuple[str, Any, Any]]:
     """Yield in words, and as the module would give it, a copy of an argument and of other rows'."""
     given = dict(zip((each.name for each in subject.outputs), flat(raw)))[output.name]
-    places = _places(output)
+    places = axes_of(output)
     if places is None or given.ndim != 3:
         return
     view = given.movedim(places, (0, 1))
@@ -179,7 +235,7 @@ def _copies(
 
 def _reads_step_alone(subject: Subject, output: Output, name: str) -> bool:
     """Return whether a step of this argument changes the output there, and none before it."""
-    places, place = _places(output), subject.layout.places[name]
+    places, place = axes_of(output), subject.layout.places[name]
     index = subject.outputs.index(output)
     before = subject.known[index]
     middle = 0 if places is None else before.shape[places[1]] // 2

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from hiddenstate.diagnose.finding import Finding, Picture, Rule, Severity, Skip, rule
+from hiddenstate.diagnose.measures.asked import slopes
 from hiddenstate.diagnose.measures.compare import Base, base, differences, steady
 from hiddenstate.diagnose.measures.reach import Reach, alike, reaches
 
@@ -92,15 +93,28 @@ def state_detached(seen: Examination, rule: Rule) -> Iterator[Finding]:
 )
 def no_memory(seen: Examination, rule: Rule) -> Iterator[Finding]:
     """All steps but the last are exchanged."""
-    for cut in _cuts(seen):
+    cuts = _cuts(seen)
+    # Features that are given out beside what is made of their order need no memory.
+    beside = _asked_for(seen) - {each.reach.output.name for each in cuts}
+    for cut in cuts:
         if not cut.crosses and cut.step == cut.reach.end:
             yield rule.finding(
                 cut.reach.output.name,
                 f"{_name(cut)} depends on step {cut.step} alone: the steps before it can all be "
                 "exchanged.",
                 {"steps without effect": cut.step},
+                severity=Severity.NOTE if beside else None,
                 picture=_picture(cut),
             )
+
+
+def _asked_for(seen: Examination) -> set[str]:
+    """Return the outputs with steps that the loss asks for; without a loss, all of them."""
+    try:
+        told = set(slopes(seen, seen.subject.raw(seed=seen.seed)))
+    except Skip:
+        told = {each.name for each in seen.subject.outputs}
+    return told & {each.output.name for each in reaches(seen) if each.output.time_axis is not None}
 
 
 def _cuts(seen: Examination) -> list[Cut]:

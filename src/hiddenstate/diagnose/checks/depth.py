@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from hiddenstate.diagnose.examine import Examination
 
 LEAST_LAYERS = 4
+MANY_LAYERS = 6
+"""From so many on it is no matter of taste."""
 
 
 @rule(
@@ -26,7 +28,7 @@ LEAST_LAYERS = 4
     "alike at the top, and the gradient that reaches the bottom has been squeezed as often.",
     remedy="Add each layer's input to its output (hiddenstate.nn.Stack(residual=True)), with layer "
     "norm between, use gated cells, or use fewer layers.",
-    limits={"share": 0.05},
+    limits={"share": 0.1, "layers": MANY_LAYERS},
 )
 def depth_fades(seen: Examination, rule: Rule) -> Iterator[Finding]:
     """The spread over rows of h at their last steps, layer by layer, beside that of the lowest."""
@@ -45,6 +47,8 @@ def depth_fades(seen: Examination, rule: Rule) -> Iterator[Finding]:
             f"The states of different rows differ by {spreads[0]:.2g} in {chain[0].name} and by "
             f"{spreads[-1]:.2g} in {chain[-1].name}, {len(chain)} layers up.",
             {"share": share, "layers": float(len(chain))},
+            # Three to five layers as they are drawn do this, and train all the same.
+            severity=None if len(chain) >= rule.limits["layers"] else Severity.NOTE,
             picture=Picture(
                 "lines",
                 "What tells rows apart",

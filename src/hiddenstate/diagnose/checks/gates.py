@@ -27,17 +27,21 @@ BINS = 20
     "there no longer learns when to open. At the start of a training it never begins to.",
     remedy="Scale the inputs to mean 0 and standard deviation 1, per feature and from the training "
     "part alone; start from smaller weights and biases.",
-    limits={"edge": 0.01, "share": 0.9},
+    limits={"edge": 0.01, "share": 0.9, "share by the input": 0.6, "input": 6.0},
 )
 def saturated(seen: Examination, rule: Rule) -> Iterator[Finding]:
-    """The share of all gates' values next to 0 or 1."""
+    """The share of all gates' values next to 0 or 1; fewer are enough where the input does it.
+
+    What was trained has gates at the edge where its data decide, and inputs of usual size.
+    """
     for layer in _gated(seen):
         share = _at_edge(layer, rule.limits["edge"])
-        if share < rule.limits["share"]:
-            continue
         names = gate_names(layer.cell)
         rows = [layer.cell.blocks.index(name) for name in names]
         alone = float(np.median(np.abs(sample(layer, layer.projected)[:, rows])))
+        by_input = alone >= rule.limits["input"]
+        if share < rule.limits["share by the input" if by_input else "share"]:
+            continue
         yield rule.finding(
             layer.name,
             f"{share:.0%} of the values of its gates {_listed(names)} lie within "

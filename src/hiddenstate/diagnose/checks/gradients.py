@@ -36,7 +36,7 @@ def unread(seen: Examination, rule: Rule) -> Iterator[Finding]:
     if not by_layer:
         raise Skip("no gradient of a layer's states is known")
     for name, calls in by_layer.items():
-        if not any(size_of_gradient(layer).any() for layer in calls):
+        if not any(size_of_gradient(layer).any() for layer in calls) and _cut(seen, name):
             steps = sum(int(layer.lengths.sum()) for layer in calls)
             yield rule.finding(
                 name,
@@ -141,6 +141,15 @@ def fades(seen: Examination, rule: Rule) -> Iterator[Finding]:
                 log_y=True,
             ),
         )
+
+
+def _cut(seen: Examination, name: str) -> bool:
+    """Return whether no gradient comes either where parameters that begin at 0 are not 0.
+
+    A head or a scale of 0 lets nothing back in the first step, and is the first to be trained.
+    """
+    layers = [each for each in seen.stirred.layers if name_of(each) == name]
+    return not any(size_of_gradient(each).any() for each in layers if each.gradients is not None)
 
 
 def by_distance(layer: LayerTrace) -> Floats:

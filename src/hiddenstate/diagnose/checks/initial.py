@@ -1,4 +1,4 @@
-"""Weights as they should not be drawn: HS401 to HS403."""
+"""Weights as they should not be drawn: HS401 to HS405."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 
 from hiddenstate.cells import Elman
 from hiddenstate.diagnose.finding import Finding, Picture, Rule, Severity, Skip, rule
+from hiddenstate.diagnose.measures.drawn import drawn_at_random
 from hiddenstate.diagnose.measures.dynamics import largest_singular
 from hiddenstate.diagnose.measures.roles import block
 from hiddenstate.diagnose.measures.sampled import layers_of
@@ -95,7 +96,7 @@ def as_one(seen: Examination, rule: Rule) -> Iterator[Finding]:
     "nothing is carried at all and the gradient of a step earlier is as small as the weights; a "
     "gated cell keeps a memory that it cannot react to.",
     remedy="Draw the recurrent weights orthogonal (Cell.init's default).",
-    limits={"singular value": 0.25},
+    limits={"singular value": 0.35, "singular value, gated": 0.05},
 )
 def recurrence_small(seen: Examination, rule: Rule) -> Iterator[Finding]:
     """The largest singular value over the blocks of w_h."""
@@ -103,13 +104,76 @@ def recurrence_small(seen: Examination, rule: Rule) -> Iterator[Finding]:
         if layer.lengths.max() < 2:
             continue
         sizes = _largest(layer)
+        shut = max(sizes.values()) < rule.limits["singular value, gated"]
         if max(sizes.values()) < rule.limits["singular value"]:
             yield rule.finding(
                 layer.name,
                 "The largest singular value of its recurrent weights is "
                 f"{max(sizes.values()):.2g}; 1 keeps a state's length.",
                 sizes,
-                severity=None if isinstance(layer.cell, Elman) else Severity.NOTE,
+                severity=None if isinstance(layer.cell, Elman) or shut else Severity.NOTE,
+            )
+
+
+@rule(
+    "HS404",
+    "weights-of-one-sign",
+    Severity.WARNING,
+    asks="Are there recurrent weights of both signs?",
+    because="Weights that are all above 0 (or all below) make one sum of the whole state, many "
+    "times as strong as all that sets units apart: every unit is driven by it alike.",
+    remedy="Draw weights around 0: Cell.init, torch's reset_parameters, or uniform from -a to a, "
+    "not from 0 to a.",
+    limits={"share": 0.98, "numbers": 64},
+)
+def one_sign(seen: Examination, rule: Rule) -> Iterator[Finding]:
+    """The share of the recurrent weights that are on one side of 0."""
+    asked = False
+    for layer in layers_of(seen.trace):
+        w_h = layer.params["w_h"]
+        above, below = int((w_h > 0).sum()), int((w_h < 0).sum())
+        if (
+            max(above + below, w_h.size / 2) < rule.limits["numbers"]
+            or above + below < w_h.size / 2
+        ):
+            continue
+        asked = True
+        share = max(above, below) / (above + below)
+        if share >= rule.limits["share"]:
+            yield rule.finding(
+                layer.name,
+                f"{share:.0%} of its {w_h.size:,} recurrent weights are "
+                f"{'above' if above > below else 'below'} 0; their mean is {w_h.mean():.2g} and "
+                f"their standard deviation {w_h.std():.2g}.",
+                {"share": share, "mean": float(w_h.mean()), "deviation": float(w_h.std())},
+            )
+    if not asked:
+        raise Skip("no layer has enough recurrent weights to tell")
+
+
+@rule(
+    "HS405",
+    "drawn-too-wide",
+    Severity.WARNING,
+    asks="Were the recurrent weights drawn as small as their number asks for?",
+    because="A unit sums H products of weights and states. Weights of standard deviation 1 make "
+    "that sum sqrt(H) wide: it swamps the input, presses gates and units to their ends, and "
+    "small differences grow from step to step.",
+    remedy="Draw recurrent weights orthogonal (Cell.init's default), or with a standard deviation "
+    "of 1/sqrt(H); torch.randn alone is far too wide.",
+    limits={"deviation times sqrt(H)": 3.0},
+)
+def drawn_wide(seen: Examination, rule: Rule) -> Iterator[Finding]:
+    """Standard deviation times sqrt(H) of recurrent weights that look as they were drawn."""
+    for layer in layers_of(seen.trace):
+        w_h = np.asarray(layer.params["w_h"], np.float64)
+        gain = float(w_h.std() * np.sqrt(w_h.shape[1]))
+        if gain >= rule.limits["deviation times sqrt(H)"] and drawn_at_random(w_h):
+            yield rule.finding(
+                layer.name,
+                f"Its recurrent weights look drawn with a standard deviation of {w_h.std():.2g}, "
+                f"{gain:.2g} times 1/sqrt(H) for H = {w_h.shape[1]}.",
+                {"deviation": float(w_h.std()), "gain": gain},
             )
 
 

@@ -96,11 +96,13 @@ def unused(seen: Examination, rule: Rule) -> Iterator[Finding]:
     asks="Does every symbol have a vector of its own?",
     because="Symbols with one vector are one symbol to everything that follows. The recurrent "
     "layer sees how many there were, and nothing else.",
-    remedy="Draw the table at random (torch's nn.Embedding does).",
-    limits={"difference": 1e-6},
+    remedy="Draw the table at random (torch's nn.Embedding does). Where it was filled from "
+    "pretrained vectors, compare how words are written in both (case, accents, joined parts), and "
+    "draw those at random that were not found.",
+    limits={"difference": 1e-6, "share": 0.5, "rows": 8},
 )
 def embedding_constant(seen: Examination, rule: Rule) -> Iterator[Finding]:
-    """Tables whose rows are all alike, that of padding left out."""
+    """Tables whose rows are all alike, or most of them that of another; padding is left out."""
     for name, table in _tables(seen):
         rows = _rows(table.weight)
         if table.padding_idx is not None:
@@ -113,6 +115,19 @@ def embedding_constant(seen: Examination, rule: Rule) -> Iterator[Finding]:
                 name,
                 f"All {len(rows)} rows are the same vector, with numbers up to {size:.3g}.",
                 {"rows": float(len(rows)), "difference": gap},
+            )
+            continue
+        # Equal rows have equal products with any vector.
+        products = rows @ np.random.default_rng(0).standard_normal(rows.shape[1])
+        _, which, counts = np.unique(products, return_index=True, return_counts=True)
+        share = float(counts[counts > 1].sum() / len(rows))
+        if len(rows) >= rule.limits["rows"] and share >= rule.limits["share"]:
+            most = rows[which[int(counts.argmax())]]
+            yield rule.finding(
+                name,
+                f"{share:.0%} of its {len(rows)} rows have the vector of another row; "
+                f"{int(counts.max())} of them are {'0' if not most.any() else 'one vector'}.",
+                {"rows": float(len(rows)), "share": share},
             )
 
 

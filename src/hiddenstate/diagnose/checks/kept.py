@@ -27,6 +27,8 @@ from hiddenstate.diagnose.tracing.capture import trace
 if TYPE_CHECKING:
     from hiddenstate.diagnose.examine import Examination
 
+BRIEF = 2
+"""Steps of rows in which a first state weighs most."""
 RESET = re.compile(
     r"(reset|clear)(_(the_)?(states?|hidden|memory|carry|caches?))?|init_(states?|hidden)"
 )
@@ -121,8 +123,20 @@ def keeps(seen: Examination) -> Difference | None:
 
 def _keeps(seen: Examination) -> Difference | None:
     few, module = seen.few, seen.few.copy()
+    known = steady(seen)
     few.call(module, _other(seen))
-    return worst(differences(few, steady(seen), flat(few.call(module))))
+    found = worst(differences(few, known, flat(few.call(module))))
+    if found is not None or few.fixed_steps is not None or few.time <= BRIEF:
+        return found
+    # Over a long row what was kept may fade before the result is made.
+    module, brief = few.copy(), few.steps(BRIEF)
+    try:
+        begun = Base(few.run(brief), known.limits, known.scales)
+        few.call(module, _other(seen))
+        return worst(differences(few, begun, flat(few.call(module, brief))))
+    except Skip:
+        # So few steps may be none once a layer has halved them.
+        return None
 
 
 def _other(seen: Examination) -> dict[str, Any]:

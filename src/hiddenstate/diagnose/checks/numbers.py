@@ -164,6 +164,18 @@ def not_finite(seen: Examination, rule: Rule) -> Iterator[Finding]:
                 f"weights that are not.{begins}",
                 {"numbers": count},
             )
+            return
+    # A gate that reads -inf is just shut, and its weights' gradients are NaN.
+    for layer in _traced(seen):
+        count = int((~np.isfinite(layer.x[layer.valid])).sum())
+        if count:
+            yield rule.finding(
+                layer.name,
+                f"{count:,} of the numbers that {layer.name} reads are NaN or infinite, from a "
+                "batch and weights that are not.",
+                {"numbers": count},
+            )
+            return
 
 
 def _odd(array: object) -> int:
@@ -176,10 +188,16 @@ def _odd(array: object) -> int:
     return int((array.isnan() | (array == torch.inf)).sum())
 
 
-def _first_layer(seen: Examination) -> str:
+def _traced(seen: Examination) -> tuple[LayerTrace, ...]:
     try:
-        layers = seen.trace.layers
+        return tuple(seen.trace.layers)
     except Skip:
+        return ()
+
+
+def _first_layer(seen: Examination) -> str:
+    layers = _traced(seen)
+    if not layers:
         return ""
     for layer in layers:
         if not np.isfinite(layer.states.h[layer.valid]).all():

@@ -15,6 +15,7 @@ from hiddenstate.diagnose.measures.compare import Difference, base_of, differenc
 from hiddenstate.diagnose.subject.calling import Refused
 from hiddenstate.diagnose.subject.facts import Mask
 from hiddenstate.diagnose.subject.layout import LENGTHS, Lengths, called, every_leaf
+from hiddenstate.diagnose.subject.trailing import ends_of
 
 if TYPE_CHECKING:
     from hiddenstate.diagnose.examine import Examination
@@ -45,7 +46,7 @@ def padding_content(seen: Examination, rule: Rule) -> Iterator[Finding]:
     if few.packed:
         raise Skip("packed rows have no padding")
     told = [name for name, leaf in every_leaf(few.arguments) if _tells_lengths(few, name, leaf)]
-    if len(told) > 1:
+    if len(told) > 1 and not _shown(few):
         raise Skip(f"{' and '.join(told)} tell lengths, and whose they are is not known")
     steady(seen)
     arguments, lengths = with_padding(seen)
@@ -235,6 +236,12 @@ def by_row(found: Difference, title: str, x_label: str, x: Lengths | None = None
 def _tells_lengths(few: Subject, name: str, leaf: Any) -> bool:
     whole = isinstance(leaf, Tensor) and not leaf.is_floating_point()
     return whole and called(name, LENGTHS) and tuple(leaf.shape) == (few.batch,)
+
+
+def _shown(few: Subject) -> bool:
+    """Return whether the main sequence is padded just where the lengths say."""
+    found = ends_of(few.array(few.layout.main))
+    return found is not None and bool((found == few.ends).all())
 
 
 def _rows(found: Difference) -> str:

@@ -11,6 +11,7 @@ from torch import nn
 
 from hiddenstate.diagnose.checks.inputs import gradients
 from hiddenstate.diagnose.finding import Finding, Rule, Severity, Skip, rule
+from hiddenstate.diagnose.measures.drawn import is_default
 from hiddenstate.diagnose.subject.calling import seeded
 
 if TYPE_CHECKING:
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
     "parameters-frozen",
     Severity.NOTE,
     asks="Do all parameters ask for a gradient?",
-    because="A parameter with requires_grad=False stays as it is through any training.",
+    because="A parameter with requires_grad=False stays as it is through any training. That is "
+    "meant for what was trained before; an embedding with the numbers that it was drawn with, and "
+    "nothing else held, was frozen by mistake.",
     remedy="Set requires_grad_(True) on what is to be trained, before the optimiser is built.",
 )
 def frozen(seen: Examination, rule: Rule) -> Iterator[Finding]:
@@ -30,6 +33,11 @@ def frozen(seen: Examination, rule: Rule) -> Iterator[Finding]:
     parameters = dict(seen.subject.module.named_parameters())
     count = sum(each.numel() for each in parameters.values())
     held = [name for name, each in parameters.items() if not each.requires_grad]
+    as_drawn = {
+        f"{name}.weight".lstrip(".")
+        for name, each in seen.subject.module.named_modules()
+        if isinstance(each, nn.Embedding) and is_default(each)
+    }
     for place, names in _by_place(held, seen.subject.module).items():
         size = sum(parameters[name].numel() for name in names)
         yield rule.finding(
@@ -37,6 +45,7 @@ def frozen(seen: Examination, rule: Rule) -> Iterator[Finding]:
             f"{_listed(names)} {'is' if len(names) == 1 else 'are'} frozen: {size:,} of the "
             f"model's {count:,} parameters.",
             {"frozen": float(size), "of": float(count)},
+            severity=Severity.WARNING if set(held) <= as_drawn else None,
         )
 
 
@@ -114,7 +123,7 @@ def _change(seen: Examination, names: list[str]) -> float:
                 if moved and name in names:
                     noise = torch.randn(parameter.shape, generator=generator).to(parameter)
                     size = float(parameter.abs().mean())
-                    parameter.add_(0.1 * (size or 1.0) * noise)
+                    parameter.add_((size or 0.1) * noise)
             raw = seen.subject.call(module, seed=seen.seed)
             with seeded(seen.seed, module):
                 costs.append(float(seen.loss(raw)))

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from hiddenstate.diagnose.finding import Finding, Rule, Severity, Skip, rule
+from hiddenstate.diagnose.measures.asked import asked, asked_across
 
 if TYPE_CHECKING:
     from hiddenstate.diagnose.examine import Examination
@@ -35,6 +36,7 @@ def row_axis(seen: Examination, rule: Rule) -> Iterator[Finding]:
             f"{subject.batch} rows of the batch for its steps.",
             {"rows": subject.batch},
         )
+    yield from _asked_of_the_next_row(seen, rule)
     shaped = [
         (each, array)
         for each, array in zip(subject.outputs, subject.known)
@@ -56,3 +58,20 @@ def row_axis(seen: Examination, rule: Rule) -> Iterator[Finding]:
             f"{output.name} of shape {list(array.shape)} has no axis of rows, {follows}.",
             {"rows": subject.batch},
         )
+
+
+def _asked_of_the_next_row(seen: Examination, rule: Rule) -> Iterator[Finding]:
+    """Yield where the loss asks for what stands in the next row: its rows are steps."""
+    try:
+        along, across = asked(seen), asked_across(seen)
+    except Skip:
+        return
+    for each in across:
+        if each.ahead > 0 and not any(other.output.name == each.output.name for other in along):
+            yield rule.finding(
+                f"loss, from {each.output.name}",
+                f"The loss asks {each.output.name} for {each.told} of the next row, not of the "
+                f"next step: what the layers take for {seen.subject.batch} rows are the steps.",
+                {"rows": seen.subject.batch},
+            )
+            return

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from hiddenstate.diagnose.checks.kept import keeps
 from hiddenstate.diagnose.finding import Finding, Picture, Rule, Severity, Skip, rule
 from hiddenstate.diagnose.measures.compare import Difference, differences, steady, worst
+from hiddenstate.diagnose.measures.crossing import crossing
 from hiddenstate.diagnose.subject.calling import Refused
 from hiddenstate.diagnose.subject.facts import Mask
 
@@ -31,11 +32,20 @@ SHOWN = 8
     "reads another, training learns from that chance, and a row has another result in every batch.",
     remedy="Look for a view or reshape that crosses the axis of rows (h.view(B, -1) of [layers, "
     "B, H] needs transpose(0, 1) first), a softmax, mean or norm over axis 0, batch_first that "
-    "does not fit the input, and statistics over the batch in eval mode.",
+    "does not fit the input, and statistics over the batch in eval mode; in the loss, for answers "
+    "[B] beside outputs [B, 1]: squeeze(-1) the outputs.",
     limits=SHARE,
 )
 def rows_mixed(seen: Examination, rule: Rule) -> Iterator[Finding]:
     """Every second row is exchanged; the others are compared. Then the other way round."""
+    crossed = crossing(seen)
+    if crossed is not None:
+        yield rule.finding(
+            "loss",
+            f"In the loss {crossed.operation} of shapes {list(crossed.outputs)}, from the outputs, "
+            f"and {list(crossed.answers)} gives {list(crossed.result)}: every row's output meets "
+            "every row's answer.",
+        )
     found = mixing(seen)
     if found is None:
         return

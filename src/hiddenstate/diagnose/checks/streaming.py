@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from hiddenstate.diagnose.finding import Finding, Picture, Rule, Severity, Skip, rule
-from hiddenstate.diagnose.measures.carrying import Carried, carried
+from hiddenstate.diagnose.measures.carrying import Carried, carried, exchanged, parts
 from hiddenstate.diagnose.measures.compare import Base, Difference, base, differences, steady, worst
 from hiddenstate.diagnose.subject.axes import Output
-from hiddenstate.diagnose.subject.nested import mapped, tensors
+from hiddenstate.diagnose.subject.nested import tensors
 from hiddenstate.diagnose.subject.subject import Subject, flat
 
 if TYPE_CHECKING:
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 SHARE = {"share of the output": 1e-4}
 STREAMED = 5
 """Steps that are given one by one."""
-LAYERS = 8
-"""Parts of a state that are exchanged one by one."""
 
 
 @rule(
@@ -56,16 +54,20 @@ def chunks_differ(seen: Examination, rule: Rule) -> Iterator[Finding]:
     some = min(STREAMED, steps)
     for cuts in ([0, steps // 2, steps], [0, *range(1, some + 1)]):
         before = _kept(seen, part.run(part.steps(cuts[-1])))
-        chunks, state = _in_chunks(part, way, cuts)
-        joined = [_joined(output, each) for output, each in zip(part.outputs, zip(*chunks))]
-        where = np.ones((part.batch, cuts[-1]), bool)
-        found = worst(_of_steps(differences(part, before, joined, where)))
-        final = worst(_of_state(part, before, chunks[-1], state))
-        if found is None and final is None:
-            continue
-        said = "in two chunks" if len(cuts) == 3 else f"step by step, for {some} steps"
-        yield from _told(rule, said, cuts, found, final)
-        return
+        # A flag [B] may say that rows begin anew with this call: later chunks do not.
+        flags = _flags(part)
+        for later in ({}, flags) if flags else ({},):
+            chunks, state = _in_chunks(part, way, cuts, later)
+            joined = [_joined(output, each) for output, each in zip(part.outputs, zip(*chunks))]
+            where = np.ones((part.batch, cuts[-1]), bool)
+            found = worst(_of_steps(differences(part, before, joined, where)))
+            final = worst(_of_state(part, before, chunks[-1], state))
+            if found is None and final is None:
+                break
+        else:
+            said = "in two chunks" if len(cuts) == 3 else f"step by step, for {some} steps"
+            yield from _told(rule, said, cuts, found, final)
+            return
 
 
 @rule(
@@ -86,32 +88,21 @@ def state_ignored(seen: Examination, rule: Rule) -> Iterator[Finding]:
     arguments = {**few.arguments, **state}
     started = Base(few.run(arguments), known.limits, known.scales)
     deaf: list[str] = []
-    parts = 0
-    for name, axis, index in _parts(state, few.batch):
-        parts += 1
-
-        def turn(
-            leaf_name: str, leaf: Any, name: str = name, axis: Any = axis, k: Any = index
-        ) -> Any:
-            if leaf_name != name or not isinstance(leaf, Tensor):
-                return leaf
-            leaf = leaf.clone()
-            part = leaf if axis is None else leaf.select(axis, k)
-            part.copy_(0.5 - part)
-            return leaf
-
-        turned = {key: mapped(turn, value, key) for key, value in state.items()}
+    count = 0
+    for part in parts(state, few.batch):
+        count += 1
+        turned = exchanged(state, part)
         after = few.run({**few.arguments, **turned})
         if not any(each.counts for each in differences(few, started, after)):
-            deaf.append(name if axis is None else f"layer {index} of {name}")
+            deaf.append(part.told)
     if not deaf:
         return
-    whole = len(deaf) == parts
+    whole = len(deaf) == count
     yield rule.finding(
         ", ".join(way.names) if whole else deaf[0],
         f"Other values in {'the state' if whole else ' and '.join(deaf)} change no output: it is "
         "not read.",
-        {"parts": parts, "parts without effect": len(deaf)},
+        {"parts": count, "parts without effect": len(deaf)},
     )
 
 
@@ -127,14 +118,26 @@ def _kept(seen: Examination, outputs: tuple[Tensor, ...]) -> Base:
     return Base(outputs, known.limits, known.scales)
 
 
+def _flags(part: Subject) -> dict[str, Tensor]:
+    """Return the arguments that are one truth for each row, none of them set."""
+    return {
+        name: torch.zeros_like(value)
+        for name, value in part.arguments.items()
+        if isinstance(value, Tensor) and value.dtype == torch.bool and value.shape == (part.batch,)
+    }
+
+
 def _in_chunks(
-    part: Subject, way: Carried, cuts: list[int]
+    part: Subject, way: Carried, cuts: list[int], later: Mapping[str, Tensor]
 ) -> tuple[list[tuple[Tensor, ...]], dict[str, Any]]:
-    """Return each chunk's outputs and the state after the last."""
+    """Return each chunk's outputs and the state after the last.
+
+    later: arguments of all chunks but the first
+    """
     state: dict[str, Any] = {}
     found = []
     for start, end in pairwise(cuts):
-        raw = part.raw({**part.steps(start, end), **state})
+        raw = part.raw({**part.steps(start, end), **state, **(later if start else {})})
         state = way.take(raw)
         found.append(flat(raw))
     return found, state
@@ -200,18 +203,3 @@ def _told(
         values = {"difference": final.largest, "share": final.share}
         where = final.output.name
     yield rule.finding(where, measured, values, picture=picture)
-
-
-def _parts(state: dict[str, Any], batch: int) -> list[tuple[str, int | None, int]]:
-    """Return (name, axis, index) of what is exchanged by itself: arrays, and layers of one."""
-    found: list[tuple[str, int | None, int]] = []
-    for top, value in state.items():
-        for name, leaf in tensors(value, top):
-            if not leaf.is_floating_point():
-                continue
-            layered = leaf.ndim == 3 and leaf.shape[1] == batch and leaf.shape[0] > 1
-            if layered:
-                found += [(name, 0, k) for k in range(leaf.shape[0])]
-            else:
-                found.append((name, None, 0))
-    return found[:LAYERS]

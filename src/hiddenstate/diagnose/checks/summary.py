@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from hiddenstate.diagnose.finding import Finding, Picture, Rule, Severity, Skip, rule
 from hiddenstate.diagnose.measures.compare import Base, base, differences, steady
 from hiddenstate.diagnose.measures.reach import Reach, alike, reaches
+from hiddenstate.diagnose.subject.axes import Output
+from hiddenstate.diagnose.subject.subject import Subject
 
 if TYPE_CHECKING:
     from hiddenstate.diagnose.examine import Examination
@@ -77,8 +79,8 @@ def order_ignored(seen: Examination, rule: Rule) -> Iterator[Finding]:
     because="The state after the last step has read the row. A result taken from an earlier step "
     "has not seen the end, which is often what matters most.",
     remedy="Take the state after each row's last step: output[row, length - 1], or the layer's "
-    "final state; check for an index that is one off, and for the first step in the place of the "
-    "last.",
+    "final state; check for an index that is one off, for the first step in the place of the "
+    "last, and for a greatest length that was set for other data.",
 )
 def end_unread(seen: Examination, rule: Rule) -> Iterator[Finding]:
     """The last steps have no gradient in any row, and can be exchanged."""
@@ -94,10 +96,14 @@ def end_unread(seen: Examination, rule: Rule) -> Iterator[Finding]:
         raise Skip("no output stands for a whole row")
     for reach in summaries:
         last = part.time - 1 - reach.support[:, ::-1].argmax(1)
-        step = int(last[0])
-        if step == part.time - 1 or (last != step).any() or _end_counts(seen, reach, step):
-            continue
+        step = int(last.max())
         unread = part.time - 1 - step
+        if not unread:
+            yield from _cut_off(seen, rule, reach.output)
+            continue
+        # A maximum may pass over the last step of a row or two.
+        if (unread == 1 and (last != step).any()) or _end_counts(seen, part, reach.output, step):
+            continue
         what = "only step 0" if step == 0 else f"nothing after step {step}"
         yield rule.finding(
             reach.output.name,
@@ -145,18 +151,35 @@ def _is_summary(reach: Reach) -> bool:
     return reach.output.time_axis is None
 
 
-def _end_counts(seen: Examination, reach: Reach, step: int) -> bool:
+def _cut_off(seen: Examination, rule: Rule, output: Output) -> Iterator[Finding]:
+    """Say so where the longest rows are read no further than the others go."""
+    few, steps = seen.few, alike(seen).time
+    longest = int(few.ends.max())
+    if longest < steps + 2 or few.fixed_rows is not None or few.fixed_steps is not None:
+        return
+    rows = np.flatnonzero(few.ends == longest)
+    part = few.on(few.steps(longest, arguments=few.rows(rows)), rows=rows, steps=longest)
+    if not _end_counts(seen, part, output, steps - 1):
+        yield rule.finding(
+            output.name,
+            f"Row {rows[0]} has {longest} steps: those after step {steps - 1} can be exchanged, "
+            f"and {output.name} stays the same.",
+            {"steps unread": longest - steps},
+        )
+
+
+def _end_counts(seen: Examination, part: Subject, output: Output, step: int) -> bool:
     """Return whether an exchange of the steps after `step` changes the output after all.
 
     A maximum has no gradient from where it is not, and still depends on it.
     """
-    part, known = alike(seen), base(seen)
+    known = base(seen)
     before = Base(part.known, known.limits, known.scales)
     late = np.broadcast_to(np.arange(part.time) > step, (part.batch, part.time))
     for draw in range(DRAWS):
         after = part.run(part.changed(late, seen.rng(f"end {draw}")))
         for each in differences(part, before, after):
-            if each.output.name == reach.output.name and each.counts:
+            if each.output.name == output.name and each.counts:
                 return True
     return False
 

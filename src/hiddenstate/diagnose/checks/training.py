@@ -1,4 +1,5 @@
-"""The loss of a training, on its own data and others: HS501, HS506, HS507, HS510, HS511."""
+"""The loss of a training, on its own data and others: HS501, HS506, HS507, HS510, HS511, HS516,
+HS517."""
 
 from __future__ import annotations
 
@@ -58,26 +59,32 @@ def not_finite(training: Training, rule: Rule) -> Iterator[Finding]:
     remedy="Train on one batch alone: if its loss does not fall either, look for targets that do "
     "not belong to their inputs, a graph that was cut (detach, no_grad), parameters the optimiser "
     "was not given, or a learning rate far too small or too large. Where training goes on from "
-    "weights that are good already, ignore this.",
+    "weights that are good already, this is a note.",
     limits={"loss_fell": 0.03, "spreads": 3.0, "steps": 200},
 )
 def loss_does_not_fall(training: Training, rule: Rule) -> Iterator[Finding]:
     """The best window against the first few steps."""
     require_steps(training, rule.limits["steps"])
+    _own_loss(training)
     fell = share_fallen(training)
     if not math.isfinite(fell):
         raise Skip("the loss before the first step is not known")
-    losses = training.each("loss")
+    losses, spreads = training.each("loss"), training.each("spread")
+    if np.nanmedian(spreads) > abs(training.first_loss):
+        raise Skip("the loss swings about 0, as that of a policy does")
     # How far the mean of a window lies from the truth by chance.
-    errors = training.each("spread") / np.sqrt(training.each("steps"))
+    errors = spreads / np.sqrt(training.each("steps"))
     chance = rule.limits["spreads"] * float(np.nanmedian(errors))
     better = training.first_loss - float(np.nanmin(losses))
+    # Somewhat higher than at first: another model may train against this one.
+    opposed = 1.1 < losses[-1] / training.first_loss < 2.0 and training.answered is None
     if fell < rule.limits["loss_fell"] or better < chance:
         yield rule.finding(
             "loss",
             f"The loss was {training.first_loss:.4g} before the first step and is "
             f"{losses[-1]:.4g} after {training.steps:,} (at best {np.nanmin(losses):.4g}).",
             {"first": training.first_loss, "last": float(losses[-1]), "loss_fell": fell},
+            severity=Severity.NOTE if training.was_good or opposed else None,
             picture=losses_picture(training),
         )
 
@@ -91,11 +98,12 @@ def loss_does_not_fall(training: Training, rule: Rule) -> Iterator[Finding]:
     "long, or a batch unlike all others came.",
     remedy="Go back to the weights from before the jump, lower the learning rate, clip the "
     "gradient by its global norm, and look at the batch of that step.",
-    limits={"gain_lost": 0.5, "spreads": 5.0, "steps": 100},
+    limits={"gain": 0.03, "gain_lost": 0.5, "lost_at_once": 0.5, "spreads": 5.0, "steps": 100},
 )
 def loss_jumped(training: Training, rule: Rule) -> Iterator[Finding]:
-    """What of the gain is lost again at the end."""
+    """What of the gain is lost again at the end, and whether most of that was lost at once."""
     require_steps(training, rule.limits["steps"])
+    _own_loss(training)
     losses, spreads = training.each("loss"), training.each("spread")
     if len(losses) < 3 or not np.isfinite(losses).all():
         raise Skip("fewer than three windows of finite losses")
@@ -106,7 +114,11 @@ def loss_jumped(training: Training, rule: Rule) -> Iterator[Finding]:
     # Of two windows, so that one batch unlike all others is no jump.
     gain, lost = start - float(losses[best]), float(losses[-2:].min() - losses[best])
     usual = float(np.nan_to_num(spreads[max(best - 1, 0) : best + 1]).max())
-    if gain <= 0:
+    # A data set that gets harder, or an opponent that gets better, moves it step by step.
+    if (
+        gain < rule.limits["gain"] * abs(start)
+        or np.diff(losses[best:]).max() < rule.limits["lost_at_once"] * lost
+    ):
         return
     if lost > rule.limits["gain_lost"] * gain and lost > rule.limits["spreads"] * usual:
         yield rule.finding(
@@ -117,6 +129,78 @@ def loss_jumped(training: Training, rule: Rule) -> Iterator[Finding]:
             {"lost": lost / gain, "best": float(losses[best]), "last": float(losses[-1])},
             picture=losses_picture(training),
         )
+
+
+@of_training(
+    "HS516",
+    "loss-without-end",
+    Severity.WARNING,
+    asks="Has the loss a floor?",
+    because="A loss below 0 that falls faster and faster has no best value: most often it is one "
+    "with its sign turned, and the model learns to be as wrong as it can.",
+    remedy="Look at the sign of the loss, and of each of its terms: losses are minimised. A score "
+    "or a likelihood to be made large gets a minus; a cross entropy or an error does not.",
+    limits={"over_first": 5.0, "later_over_earlier": 0.5, "steps": 50},
+)
+def loss_without_end(training: Training, rule: Rule) -> Iterator[Finding]:
+    """A loss that began below 0, has become many times as large, and does not slow down."""
+    require_steps(training, rule.limits["steps"])
+    losses, first = training.each("loss"), training.first_loss
+    if not math.isfinite(first) or not np.isfinite(losses).all():
+        raise Skip("not all of the losses are known")
+    last, middle = float(losses[-1]), float(losses[(len(losses) - 1) // 2])
+    if not first < 0 or last > rule.limits["over_first"] * min(first, -1.0):
+        return
+    if middle - last >= rule.limits["later_over_earlier"] * (first - middle):
+        yield rule.finding(
+            "loss",
+            f"The loss began at {first:.4g}, was {middle:.4g} half way and is {last:.4g} after "
+            f"{training.steps:,} steps: below 0, and still falling as fast.",
+            {"first": first, "middle": middle, "last": last},
+            picture=losses_picture(training),
+        )
+
+
+@of_training(
+    "HS517",
+    "no-better-than-constant",
+    Severity.WARNING,
+    asks="Does the model answer better than one constant would?",
+    because="The best constant knows how often each answer comes and nothing else. A model that "
+    "is no better, and gets no better, uses nothing of what it reads: its loss fell only because "
+    "it learnt what is common.",
+    remedy="See that each answer belongs to its input (no shuffling of one alone, no shift), that "
+    "inputs reach the layers and gradients come back, that dropout and weight decay leave "
+    "something to learn with, and that the learning rate is neither far too large nor too small.",
+    limits={
+        "share": 0.985,
+        "still_falling": 0.04,
+        "errors": 2.0,
+        "positions": 100,
+        "looks": 3,
+        "steps": 150,
+    },
+)
+def no_better_than_constant(training: Training, rule: Rule) -> Iterator[Finding]:
+    """Both losses on the batches that were looked at in the later half."""
+    require_steps(training, rule.limits["steps"])
+    _own_loss(training)
+    seen = training.answered
+    if seen is None:
+        raise Skip("the loss is neither a mean cross entropy nor a mean squared error")
+    if seen.looks < rule.limits["looks"] or seen.positions < rule.limits["positions"]:
+        raise Skip("too few answers were looked at")
+    if not seen.loss >= rule.limits["share"] * seen.constant:
+        return
+    if _still_falls(training, rule.limits["still_falling"], rule.limits["errors"]):
+        return
+    yield rule.finding(
+        "loss",
+        f"On {seen.looks} batches of the later half the loss is {seen.loss:.4g}; one constant "
+        f"answer would have {seen.constant:.4g}.",
+        {"loss": seen.loss, "constant": seen.constant},
+        picture=losses_picture(training),
+    )
 
 
 @of_training(
@@ -197,3 +281,26 @@ def stopped_while_learning(training: Training, rule: Rule) -> Iterator[Finding]:
             {"before": before, "now": now},
             picture=losses_picture(training),
         )
+
+
+def _still_falls(training: Training, share: float, errors: float) -> bool:
+    """Return whether the loss falls after the first quarter, by a share of it and no chance."""
+    first = len(training.windows) // 4
+    losses, steps = training.each("loss")[first:], training.each("last")[first:]
+    # Batches unlike all others say nothing about the way it goes.
+    usual = np.abs(losses) <= 3 * np.nanpercentile(np.abs(losses), 25)
+    losses, steps = losses[usual], steps[usual]
+    if len(losses) < 4:
+        raise Skip("too few windows to see where the loss goes")
+    apart = steps - steps.mean()
+    slope = float((apart * losses).sum() / np.square(apart).sum())
+    left = losses - losses.mean() - slope * apart
+    error = np.sqrt(np.square(left).sum() / (len(losses) - 2) / np.square(apart).sum())
+    fallen = -slope * (steps[-1] - steps[0])
+    return bool(-slope > errors * error and fallen > share * np.abs(losses).mean())
+
+
+def _own_loss(training: Training) -> None:
+    """Raise Skip where a loss need not fall as the module is trained."""
+    if training.shared_by:
+        raise Skip(f"the loss is not this module's alone: {training.shared_by}")

@@ -11,6 +11,9 @@ from hiddenstate.diagnose.watching.rules import (
 )
 from hiddenstate.diagnose.watching.training import Training
 
+BYTES = {*range(127, 131), *range(255, 265)}
+"""Sizes of tables for all bytes or all of ASCII, and a few symbols beside them."""
+
 
 @of_training(
     "HS508",
@@ -40,6 +43,8 @@ def embedding_rows(training: Training, rule: Rule) -> Iterator[Finding]:
                 f"{training.steps:,} steps, and in the later half hardly a new one was "
                 f"({rows.read - rows.earlier}).",
                 {"rows": rows.rows, "unread": left, "share": left / rows.rows},
+                # A table of all bytes, or one that was given its vectors, is as large as it is.
+                severity=None if rows.drawn and rows.rows not in BYTES else Severity.NOTE,
             )
 
 
@@ -69,4 +74,11 @@ def never_move(training: Training, rule: Rule) -> Iterator[Finding]:
             listed(names),
             f"{listed(names)} did not change at all in {training.steps:,} steps: {reason}.",
             {"parameters": len(names)},
+        )
+    for name in training.frozen:
+        yield rule.finding(
+            name,
+            f"{name} does not ask for a gradient, and its vectors are those that were drawn for it "
+            "at random: what stands for each symbol is never learnt.",
+            severity=Severity.WARNING,
         )

@@ -160,5 +160,6 @@ def steps_too_small(training: Training, rule: Rule) -> Iterator[Finding]:
             f"fallen by {max(fell, 0):.1%} in {training.steps:,} steps, and the gradient is clear: "
             f"its noise scale is {batches(scale)}{rate(training)}.",
             {"update": largest, "loss_fell": fell, "noise_scale": scale},
+            severity=Severity.NOTE if training.was_good else None,
             picture=updates_picture(training),
         )

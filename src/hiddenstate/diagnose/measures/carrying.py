@@ -6,14 +6,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from torch import Tensor
+
 from hiddenstate.diagnose.finding import Skip
 from hiddenstate.diagnose.subject.calling import Refused
 from hiddenstate.diagnose.subject.layout import STATE, called
-from hiddenstate.diagnose.subject.nested import tensors
+from hiddenstate.diagnose.subject.nested import mapped, tensors
 
 if TYPE_CHECKING:
     from hiddenstate.diagnose.examine import Examination
     from hiddenstate.diagnose.subject.subject import Subject
+
+PARTS = 8
+"""Parts of a state that are exchanged one by one."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,47 @@ def held_states(seen: Examination) -> frozenset[str]:
         return frozenset()
     held = {id(leaf) for value in way.take(raw).values() for _, leaf in tensors(value)}
     return frozenset(name for name, each in tensors(raw) if id(each) in held)
+
+
+@dataclass(frozen=True)
+class Part:
+    """What of a state is exchanged by itself: an array by its name, or one layer of it."""
+
+    name: str
+    layer: int | None = None
+
+    @property
+    def told(self) -> str:
+        """The part in words."""
+        return self.name if self.layer is None else f"layer {self.layer} of {self.name}"
+
+
+def parts(state: Mapping[str, Any], batch: int) -> list[Part]:
+    """Return the parts of a state, at most PARTS."""
+    found: list[Part] = []
+    for top, value in state.items():
+        for name, leaf in tensors(value, top):
+            if not leaf.is_floating_point():
+                continue
+            if leaf.ndim == 3 and leaf.shape[1] == batch and leaf.shape[0] > 1:
+                found += [Part(name, layer) for layer in range(leaf.shape[0])]
+            else:
+                found.append(Part(name))
+    return found[:PARTS]
+
+
+def exchanged(state: Mapping[str, Any], part: Part) -> dict[str, Any]:
+    """Return the state with other values in this part: 0.5 less its own."""
+
+    def turn(name: str, leaf: Any) -> Any:
+        if name != part.name or not isinstance(leaf, Tensor):
+            return leaf
+        leaf = leaf.clone()
+        own = leaf if part.layer is None else leaf[part.layer]
+        own.copy_(0.5 - own)
+        return leaf
+
+    return {name: mapped(turn, value, name) for name, value in state.items()}
 
 
 def _carried(subject: Subject) -> Carried:

@@ -86,8 +86,11 @@ class Steps:
         parts = cell.unpack(v)
         through = cell.State(*((1 - k) * part for k, part in zip(self.held, parts)))
         if is_written(cell):
-            lifted = (type(s)(*(each[:, None] for each in s)) for s in (old, gates, new))
-            pulled = cell.pack(NUMPY, step_back(cell, self.params, *lifted, through).old)
+            before, opened, after = (
+                type(s)(*(each[:, None] for each in s)) for s in (old, gates, new)
+            )
+            back = step_back(cell, self.params, before, opened, after, through)
+            pulled = cell.pack(NUMPY, back.old)
         else:
             x_t = self.layer.x[rows, t].astype(self.kind)
             pulled = cell.pack(NUMPY, through) @ cell.jacobian(self.params, x_t, old)

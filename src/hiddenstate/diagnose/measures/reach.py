@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.nn.utils.rnn import PackedSequence
 
 from hiddenstate.diagnose.finding import Skip
@@ -210,12 +211,27 @@ def _looked_up(part: Subject, read: list[tuple[Tensor, Tensor | None]]) -> list[
             if isinstance(leaf, Tensor) and codes.shape in (leaf.shape, leaf.shape[:2]):
                 found.append(steps_first(gradient, part.layout.places[name]))
                 break
+            if isinstance(leaf, Tensor) and codes.ndim == leaf.ndim == 2:
+                place = part.layout.places[name]
+                whole = _within(*(steps_first(x, place) for x in (codes, gradient, leaf)))
+                if whole is not None:
+                    found.append(whole)
+                    break
         else:
             if codes.numel() == part.batch:
                 single.append(gradient.reshape(part.batch, -1))
     if len(single) == part.time:
         found.append(torch.stack(single, 1))
     return found
+
+
+def _within(codes: Tensor, gradient: Tensor, leaf: Tensor) -> Tensor | None:
+    """Return the gradient [B, T, E] where codes [B, S] are S steps of leaf [B, T] that follow."""
+    steps = codes.shape[1]
+    for first in range(leaf.shape[1] - steps + 1):
+        if torch.equal(codes, leaf[:, first : first + steps]):
+            return functional.pad(gradient, (0, 0, first, leaf.shape[1] - steps - first))
+    return None
 
 
 @contextmanager

@@ -115,7 +115,7 @@ def find_axes(
         # Features may be as many as the steps that some layer saw.
         tried += [_try(caller, each) for each in layouts if each not in likely]
     chosen = _choose(caller, tried, first)
-    apart = _with_own_steps(caller, chosen)
+    apart = _with_own_steps(caller, chosen, first)
     if apart:
         places = {**chosen.layout.places, **apart}
         chosen = _try(caller, replace(chosen.layout, places=places))
@@ -230,7 +230,7 @@ def _layers_agree(first: Pass, tried: _Tried) -> bool:
     return False
 
 
-def _with_own_steps(caller: Caller, tried: _Tried) -> dict[str, Place]:
+def _with_own_steps(caller: Caller, tried: _Tried, first: Pass) -> dict[str, Place]:
     """Return the places of sequences that only happen to have T steps, such as a target's.
 
     They can be cropped alone; where the steps of two arrays belong together, that does not run.
@@ -239,21 +239,32 @@ def _with_own_steps(caller: Caller, tried: _Tried) -> dict[str, Place]:
     for name in layout.sequences if tried.shorter is not None else ():
         if name == layout.main:
             continue
-        place = layout.places[name]
-        alone = replace(
-            layout,
-            lengths=None,
-            places={
-                each: other if each == name else Place("other")
-                for each, other in layout.places.items()
-            },
-        )
         try:
-            observe(caller, alone.steps(caller.arguments, tried.share[1]))
+            alone = _cropped(caller, tried, [name])
         except Refused:
             continue
-        found[name] = Place("rows", place.batch)
+        try:
+            rest = _cropped(caller, tried, [each for each in layout.sequences if each != name])
+        except Refused:
+            rest = first
+        # A loop over both stops with the shorter one: what shrinks with either has their steps.
+        if any(
+            shape != alone.shapes.get(each) == rest.shapes.get(each)
+            for each, shape in first.shapes.items()
+        ):
+            continue
+        found[name] = Place("rows", layout.places[name].batch)
     return found
+
+
+def _cropped(caller: Caller, tried: _Tried, names: list[str]) -> Pass:
+    """Run with fewer steps of these arguments alone."""
+    layout = tried.layout
+    places = {
+        each: place if each in names else Place("other") for each, place in layout.places.items()
+    }
+    alone = replace(layout, lengths=None, places=places)
+    return observe(caller, alone.steps(caller.arguments, tried.share[1]))
 
 
 def _keeps_rows_apart(caller: Caller, tried: _Tried, first: Pass) -> bool:

@@ -101,7 +101,14 @@ def _layout(
         else:
             lengths, places[name] = counts, Place("lengths", 0)
     layout = Layout(*sizes, main, places, lengths)
-    return layout if lengths is not None else replace(layout, lengths=layout.lengths_of(arguments))
+    told = layout.lengths_of(arguments)
+    if told is None:
+        return layout
+    apart = {
+        name: Place("rows", places[name].batch)
+        for name in _with_own_lengths(arguments, main, places, told)
+    }
+    return replace(layout, lengths=told, places={**places, **apart})
 
 
 def _lengths(
@@ -123,8 +130,43 @@ def _lengths(
     view = x.movedim(axes, (0, 1))
     if len(values) != view.shape[0] or values.max() != view.shape[1] or values.min() < 1:
         return None
-    padding = view[torch.arange(view.shape[1]) >= torch.as_tensor(values).unsqueeze(1)]
-    return values if len(padding) and bool((padding == padding.flatten()[0]).all()) else None
+    return values if _padded_from(view, values) else None
+
+
+def _with_own_lengths(
+    arguments: Arguments, main: str, places: dict[str, Place], lengths: Lengths
+) -> list[str]:
+    """Return the other sequences, and their masks, that are padded where other lengths say."""
+    arrays, others, found = dict(every_leaf(arguments)), [], []
+    for name, place in places.items():
+        if place.role in ("rows", "other") and _counts(arrays[name], len(lengths)):
+            others.append(as_lengths(arrays[name]))
+        elif place.role == "mask":
+            real = (steps_first(arrays[name], place) == place.real).sum(1)
+            if (as_lengths(real) != lengths).any():
+                others.append(as_lengths(real))
+                found.append(name)
+    for name, place in places.items():
+        array = arrays[name]
+        if name == main or place.role != "sequence" or not isinstance(array, Tensor):
+            continue
+        view = steps_first(array, place)
+        if not _padded_from(view, lengths) and any(_padded_from(view, each) for each in others):
+            found.append(name)
+    return found
+
+
+def _counts(array: Any, rows: int) -> bool:
+    if isinstance(array, Tensor | np.ndarray):
+        whole = not array.is_floating_point() if isinstance(array, Tensor) else array.dtype != float
+        return whole and tuple(array.shape) == (rows,)
+    return isinstance(array, list | tuple) and len(array) == rows
+
+
+def _padded_from(view: Tensor, lengths: Lengths) -> bool:
+    """Return whether one and the same thing stands in x [B, T, ...] from the rows' ends on."""
+    padding = view[torch.arange(view.shape[1]) >= torch.as_tensor(lengths).unsqueeze(1)]
+    return padding.numel() > 0 and bool((padding == padding.flatten()[0]).all())
 
 
 def _speak_of(name: str, main: str, arguments: Arguments) -> bool:

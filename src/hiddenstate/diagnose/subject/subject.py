@@ -39,6 +39,7 @@ class Subject(Facts):
     sequences:   names of the arrays [B, T, ...] among the arguments, in any order of axes
     states:      names of the arguments that are first states, given or not
     outputs:     names and axes of the arrays that it gives
+    symbols:     those that its embeddings know as padding
     fixed_rows, fixed_steps: why other numbers of rows or steps cannot be run; None where they can
     astray:      layers inside that take the rows of the batch for steps
 
@@ -70,7 +71,7 @@ class Subject(Facts):
             ) from error
         tables = (each for each in self.module.modules() if isinstance(each, nn.Embedding))
         symbols = [each.padding_idx for each in tables if each.padding_idx is not None]
-        self._symbols = symbols
+        self.symbols = symbols
         self._known: tuple[Tensor, ...] | None = None
         self._seen = None
         if self.lengths is None:
@@ -187,8 +188,8 @@ class Subject(Facts):
         padded = x[torch.as_tensor(~self.valid)]
         if len(padded):
             return padded[0] if bool((padded == padded[0]).all()) else None
-        if self._symbols and not x.is_floating_point():
-            return torch.full_like(x[0, 0], self._symbols[0])
+        if self.symbols and not x.is_floating_point():
+            return torch.full_like(x[0, 0], self.symbols[0])
         return None
 
     def changed(

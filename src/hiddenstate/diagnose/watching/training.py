@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 UNKNOWN = math.nan
+GOOD = 0.9
+"""A share of a constant answer's loss under which something has been learnt."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,8 @@ class Window:
     signal, noise: |G|^2 and tr(S) of the gradient G of the whole data and of the covariance S of
                    one batch's gradient around it, as McCandlish et al. 2018 (arXiv:1812.06162,
                    appendix A.1) estimate them, here from one batch and the mean of several
+    size:          |w| / |w at the first step|, median over the weights
+    evaluating:    share of the steps that the module was in eval mode
     """
 
     last: int
@@ -42,6 +46,8 @@ class Window:
     updates: Mapping[str, float] = field(default_factory=dict)
     signal: float = UNKNOWN
     noise: float = UNKNOWN
+    size: float = UNKNOWN
+    evaluating: float = UNKNOWN
 
     @property
     def update(self) -> float:
@@ -68,6 +74,8 @@ class Window:
             other.updates or self.updates,
             _mean(self.signal, other.signal),
             _mean(self.noise, other.noise),
+            other.size if math.isfinite(other.size) else self.size,
+            _mean(self.evaluating, other.evaluating),
         )
 
 
@@ -99,11 +107,47 @@ class Rows:
     """The rows of an embedding that training has read so far, out of those that it can.
 
     earlier: how many had been read at half of the steps
+    drawn:   whether they were drawn at random, not given
     """
 
     rows: int
     read: int
     earlier: int
+    drawn: bool = True
+
+
+@dataclass(frozen=True)
+class Answered:
+    """The loss on a few batches beside that of one constant answer, the best for them.
+
+    looks, positions: how many were looked at in the later half
+    loss, constant:   there; `first_loss` and `first_constant` on the very first batch
+    weight:           by which the loss was multiplied before it was gone back from
+    """
+
+    looks: int
+    positions: int
+    loss: float
+    constant: float
+    first_loss: float
+    first_constant: float
+    weight: float
+
+
+@dataclass(frozen=True)
+class Added:
+    """How gradients come together.
+
+    steps:   looked at
+    cleared: those before which the gradients had been cleared
+    passes:  backward passes to a step
+    thrown:  steps before which a pass came whose gradients were cleared away
+    """
+
+    steps: int
+    cleared: int
+    passes: float
+    thrown: int
 
 
 @dataclass(frozen=True)
@@ -117,6 +161,15 @@ class Training:
     embeddings:  by the embedding's name; None where that was not looked at
     keeps_best:  whether the weights of the best validation are those that are kept
     finished:    whether it has come to its end
+    answered:    what was said beside a constant; None where the loss does not tell
+    added:       how gradients come together; None where that was not looked at
+    noisy:       parts that act otherwise in training mode, such as dropout
+    shared_by:   why the loss is not this module's alone; "" where it is
+    drawn:       whether the weights looked as they were drawn at the first step
+    frozen:      embeddings that were drawn at random and are not trained
+    dropout:     the largest share of numbers that a part drops
+    highest_rate: the highest learning rate of all steps
+    decay:       share of a weight that decay takes off in one step, at its highest
     """
 
     windows: tuple[Window, ...]
@@ -127,6 +180,15 @@ class Training:
     embeddings: Mapping[str, Rows] | None = None
     keeps_best: bool = False
     finished: bool = False
+    answered: Answered | None = None
+    added: Added | None = None
+    noisy: tuple[str, ...] = ()
+    shared_by: str = ""
+    drawn: bool = True
+    frozen: tuple[str, ...] = ()
+    dropout: float = 0.0
+    highest_rate: float = UNKNOWN
+    decay: float = 0.0
 
     @property
     def steps(self) -> int:
@@ -136,6 +198,14 @@ class Training:
     def each(self, name: str) -> NDArray[np.float64]:
         """Return one number of every window [W], NaN where it is not known."""
         return np.array([getattr(window, name) for window in self.windows], dtype=np.float64)
+
+    @property
+    def was_good(self) -> bool:
+        """Whether the module was trained already when this began."""
+        seen = self.answered
+        if seen is None or not math.isfinite(seen.first_constant):
+            return not self.drawn
+        return seen.first_loss < GOOD * seen.first_constant
 
     @property
     def noise_scale(self) -> float:

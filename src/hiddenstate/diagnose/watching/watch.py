@@ -16,9 +16,22 @@ from torch import Tensor, nn
 
 from hiddenstate.diagnose import checks as checks  # enters all rules
 from hiddenstate.diagnose.finding import CATALOGUE, Finding, Skip
+from hiddenstate.diagnose.watching.answers import Answers
+from hiddenstate.diagnose.watching.circumstances import (
+    decay_of,
+    is_shared,
+    look_drawn,
+    noisy_parts,
+    strongest_dropout,
+)
 from hiddenstate.diagnose.watching.gate_rows import GateRows
 from hiddenstate.diagnose.watching.lasting import Lasting
-from hiddenstate.diagnose.watching.probes import EmbeddingRows, GradientNoise, Movement
+from hiddenstate.diagnose.watching.probes import (
+    Clearing,
+    EmbeddingRows,
+    GradientNoise,
+    Movement,
+)
 from hiddenstate.diagnose.watching.rules import WATCHED
 from hiddenstate.diagnose.watching.scalars import Writer, write
 from hiddenstate.diagnose.watching.training import UNKNOWN, Training, Unfinite, Window
@@ -81,6 +94,11 @@ class Watch:
         self._deferred = any(p.device.type != "cpu" for _, p in self._parameters)
         self._embeddings, self._movement = EmbeddingRows(model), Movement(model, optimiser)
         self._gates, self._noise = GateRows(model), GradientNoise()
+        self._clearing, self._answers = Clearing(model, optimiser), Answers(model)
+        self._answers.arm()
+        self._model, self._shared = model, False
+        self._drawn = look_drawn(p for _, p in self._parameters)
+        self._evaluating, self._decay, self._highest_rate = 0, 0.0, UNKNOWN
         self._lasting = Lasting()
         self._moving = False
         self._steps, self._spent_s, self._began = 0, 0.0, UNKNOWN
@@ -109,6 +127,13 @@ class Watch:
             self._updates = {n: max(u, self._updates.get(n, 0.0)) for n, u in moved.items()}
             self._moving = False
         norm = None
+        self._clearing.end()
+        self._evaluating += not self._model.training
+        self._highest_rate = float(np.fmax(self._highest_rate, self._rate()))
+        if self._steps == 1 or place == max(self._every - 2, 0):
+            self._answers.take(float(torch.as_tensor(loss).detach()))
+        if self._steps == 1:
+            self._shared = is_shared(loss, self._model, self._optimiser)
         if lavish:
             gradients = {n: p.grad for n, p in self._parameters if p.grad is not None}
             norm = torch.nn.utils.get_total_norm([_dense(each) for each in gradients.values()])
@@ -120,6 +145,9 @@ class Watch:
                 self._moving = True
             if place == max(self._every - 2, 0):
                 self._gates.arm()
+            if place == max(self._every - 3, 0):
+                self._answers.arm()
+        self._clearing.arm(lavish and (place + 1) % self._every >= self._every - NOISE_STEPS)
         self._pending.append((self._steps, torch.as_tensor(loss).detach(), norm))
         known = self._unfinite
         if not self._deferred or place == self._every - 1:
@@ -181,6 +209,15 @@ class Watch:
             motionless=self._movement.motionless(),
             embeddings=self._embeddings.rows(),
             keeps_best=self._keeps_best,
+            answered=self._answers.answered(),
+            added=self._clearing.added(),
+            noisy=noisy_parts(self._model),
+            shared_by=self._shared_by(),
+            drawn=self._drawn,
+            frozen=self._embeddings.frozen(),
+            dropout=strongest_dropout(self._model),
+            highest_rate=self._highest_rate,
+            decay=self._decay,
         )
 
     @property
@@ -203,8 +240,8 @@ class Watch:
 
     def close(self) -> None:
         """Take off every hook; what was seen stays."""
-        self._embeddings.close()
-        self._gates.close()
+        for probe in (self._embeddings, self._gates, self._clearing, self._answers):
+            probe.close()
 
     def __enter__(self) -> Self:
         return self
@@ -259,6 +296,7 @@ class Watch:
         """Close the window of the steps since the last look."""
         losses, seen = (_finite(each) for each in (self._losses, self._norms))
         signal, noise = self._noise.take()
+        self._decay = max(self._decay, decay_of(self._optimiser))
         clipped = UNKNOWN
         if self._clip is None:
             clipped = 0.0
@@ -277,8 +315,10 @@ class Watch:
             self._updates,
             signal,
             noise,
+            self._movement.size,
+            self._evaluating / max(len(self._losses), 1),
         )
-        self._losses, self._norms, self._updates = [], [], {}
+        self._losses, self._norms, self._updates, self._evaluating = [], [], {}, 0
         self._validation = UNKNOWN
         return self._close(window)
 
@@ -299,6 +339,15 @@ class Watch:
             self._told.add(finding.code)
             self._tell(finding)
         return new
+
+    def _shared_by(self) -> str:
+        """Return why the loss may go another way than this module's training; "" if nothing is."""
+        if self._shared:
+            return "it is made from parameters of another module"
+        added = self._clearing.added()
+        if added is not None and added.thrown > added.steps / 2:
+            return "another loss is gone back from through it, and its gradients are cleared away"
+        return "another optimiser moves a part of the module" * self._movement.elsewhere()
 
     def _rate(self) -> float:
         if self._optimiser is None:
