@@ -174,7 +174,7 @@ def first_contact() -> list[str]:
     lines = [
         "## At first contact",
         "",
-        f"Three sets of kinds ({files} in tests/faults) were written by people who had not seen "
+        f"Four sets of kinds ({files} in tests/faults) were written by people who had not seen "
         "the checks, and scored once with all thresholds as they were. What a set showed was "
         "mended afterwards.",
         "",
@@ -182,6 +182,7 @@ def first_contact() -> list[str]:
         "|---|---:|---:|",
         "| first | 62 of 84 | 6 of 70 |",
         "| second | 70 of 75 | 6 of 50 |",
+        "| third | 19 of 25 (21 by rules that came after it was written) | 4 of 110 |",
     ]
     if not FIRST_CONTACT.exists():
         return [*lines, ""]

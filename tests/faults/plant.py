@@ -70,7 +70,7 @@ class Fault:
 
 FAULTS: dict[str, Fault] = {}
 HEALTHY: dict[str, Draw] = {}
-SETS = {"held_out": "first", "unseen": "second", "blind": "third"}
+SETS = {"held_out": "first", "unseen": "second", "rehearsal": "third", "blind": "fourth"}
 """Sets of kinds written by people who had not seen the checks, by how their files begin."""
 HELD_OUT: dict[str, str] = {}
 """The kinds of these sets, and which set each is of."""

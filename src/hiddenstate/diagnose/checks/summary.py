@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from hiddenstate.diagnose.finding import Finding, Picture, Rule, Severity, Skip, rule
 from hiddenstate.diagnose.measures.compare import Base, base, differences, steady
-from hiddenstate.diagnose.measures.reach import Reach, alike, reaches
+from hiddenstate.diagnose.measures.reach import Reach, alike, longest, reaches
 from hiddenstate.diagnose.subject.axes import Output
 from hiddenstate.diagnose.subject.subject import Subject
 
@@ -91,27 +92,33 @@ def end_unread(seen: Examination, rule: Rule) -> Iterator[Finding]:
     if part.batch < 2:
         raise Skip("one row alone shows no pattern")
     _refuse_strides(part.module)
-    summaries = [each for each in reaches(seen) if _is_summary(each)]
-    if not summaries:
+    if not any(_is_summary(each) for each in reaches(seen)):
         raise Skip("no output stands for a whole row")
-    for reach in summaries:
-        last = part.time - 1 - reach.support[:, ::-1].argmax(1)
-        step = int(last.max())
-        unread = part.time - 1 - step
-        if not unread:
-            yield from _cut_off(seen, rule, reach.output)
-            continue
-        # A maximum may pass over the last step of a row or two.
-        if (unread == 1 and (last != step).any()) or _end_counts(seen, part, reach.output, step):
-            continue
-        what = "only step 0" if step == 0 else f"nothing after step {step}"
-        yield rule.finding(
-            reach.output.name,
-            f"{reach.output.name} reads {what} of {part.time}: the last {unread} "
-            f"{'step' if unread == 1 else 'steps'} can be exchanged, and it stays the same.",
-            {"steps unread": unread},
-            picture=_picture(reach),
-        )
+    parts = [(part, reaches(seen))]
+    # A text may be cut to a greatest length, which only the longest rows have.
+    with suppress(Skip):
+        parts.append(longest(seen))
+    told = set[str]()
+    for part, found in parts:
+        for reach in filter(_is_summary, found):
+            name, last = reach.output.name, part.time - 1 - reach.support[:, ::-1].argmax(1)
+            step = int(last.max())
+            unread = part.time - 1 - step
+            # A maximum may pass over the last step of a row or two.
+            chance = unread == 1 and (part.batch < 2 or (last != step).any())
+            if not unread or chance or name in told:
+                continue
+            if _end_counts(seen, part, reach.output, step):
+                continue
+            told.add(name)
+            what = "only step 0" if step == 0 else f"nothing after step {step}"
+            yield rule.finding(
+                name,
+                f"{name} reads {what} of {part.time}: the last {unread} "
+                f"{'step' if unread == 1 else 'steps'} can be exchanged, and it stays the same.",
+                {"steps unread": unread},
+                picture=_picture(reach),
+            )
 
 
 @rule(
@@ -149,23 +156,6 @@ def backward_unread(seen: Examination, rule: Rule) -> Iterator[Finding]:
 
 def _is_summary(reach: Reach) -> bool:
     return reach.output.time_axis is None
-
-
-def _cut_off(seen: Examination, rule: Rule, output: Output) -> Iterator[Finding]:
-    """Say so where the longest rows are read no further than the others go."""
-    few, steps = seen.few, alike(seen).time
-    longest = int(few.ends.max())
-    if longest < steps + 2 or few.fixed_rows is not None or few.fixed_steps is not None:
-        return
-    rows = np.flatnonzero(few.ends == longest)
-    part = few.on(few.steps(longest, arguments=few.rows(rows)), rows=rows, steps=longest)
-    if not _end_counts(seen, part, output, steps - 1):
-        yield rule.finding(
-            output.name,
-            f"Row {rows[0]} has {longest} steps: those after step {steps - 1} can be exchanged, "
-            f"and {output.name} stays the same.",
-            {"steps unread": longest - steps},
-        )
 
 
 def _end_counts(seen: Examination, part: Subject, output: Output, step: int) -> bool:

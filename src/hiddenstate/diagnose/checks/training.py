@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from hiddenstate.diagnose.finding import Finding, Rule, Severity, Skip
+from hiddenstate.diagnose.tracing.record import Floats
 from hiddenstate.diagnose.watching.rules import (
     listed,
     losses_picture,
@@ -95,10 +96,20 @@ def loss_does_not_fall(training: Training, rule: Rule) -> Iterator[Finding]:
     Severity.WARNING,
     asks="Does the loss keep what it has gained?",
     because="A loss that jumps up and stays there has lost what it had learnt: a step was too "
-    "long, or a batch unlike all others came.",
+    "long, or a batch unlike all others came. One that comes back up again and again learns what "
+    "it then unlearns.",
     remedy="Go back to the weights from before the jump, lower the learning rate, clip the "
-    "gradient by its global norm, and look at the batch of that step.",
-    limits={"gain": 0.03, "gain_lost": 0.5, "lost_at_once": 0.5, "spreads": 5.0, "steps": 100},
+    "gradient by its global norm, and look at the batch of that step. Where it comes back: shuffle "
+    "the rows, and look what is made anew between the epochs.",
+    limits={
+        "gain": 0.03,
+        "gain_lost": 0.5,
+        "lost_at_once": 0.5,
+        "spreads": 5.0,
+        "steps": 100,
+        "returns": 3,
+        "returned": 0.4,
+    },
 )
 def loss_jumped(training: Training, rule: Rule) -> Iterator[Finding]:
     """What of the gain is lost again at the end, and whether most of that was lost at once."""
@@ -109,6 +120,17 @@ def loss_jumped(training: Training, rule: Rule) -> Iterator[Finding]:
         raise Skip("fewer than three windows of finite losses")
     best = int(losses.argmin())
     start = training.first_loss if math.isfinite(training.first_loss) else float(losses[0])
+    returns = _returns(losses, start, rule.limits["returned"], rule.limits["gain"] * abs(start))
+    if len(returns) >= rule.limits["returns"]:
+        yield rule.finding(
+            "loss",
+            f"{len(returns)} times the loss came back up by more than "
+            f"{rule.limits['returned']:.0%} of what had been gained, at steps "
+            f"{', '.join(str(training.windows[k].last) for k in returns[:6])}.",
+            {"returns": len(returns)},
+            picture=losses_picture(training),
+        )
+        return
     if best >= len(losses) - 2:
         return
     # Of two windows, so that one batch unlike all others is no jump.
@@ -129,6 +151,19 @@ def loss_jumped(training: Training, rule: Rule) -> Iterator[Finding]:
             {"lost": lost / gain, "best": float(losses[best]), "last": float(losses[-1])},
             picture=losses_picture(training),
         )
+
+
+def _returns(losses: Floats, start: float, share: float, least: float) -> list[int]:
+    """Return the windows in which the loss stood so much of its gain above where it had been."""
+    found = []
+    best = low = start
+    for k, loss in enumerate(losses.tolist()):
+        best = min(best, loss)
+        if start - best > least and loss - low > share * (start - best):
+            found.append(k)
+            low = loss
+        low = min(low, loss)
+    return found
 
 
 @of_training(

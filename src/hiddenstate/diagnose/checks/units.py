@@ -155,7 +155,7 @@ def state_explodes(seen: Examination, rule: Rule) -> Iterator[Finding]:
     "count, and the output no longer sees it; nor does a gradient come back to it.",
     remedy="Let it forget: a forget gate, or a smaller forget bias (1 is usual). Scale the inputs, "
     "and cut histories that are longer than what has to be remembered.",
-    limits={"size": 5.0, "share": 0.8},
+    limits={"size": 5.0, "share": 0.95},
 )
 def memory_saturated(seen: Examination, rule: Rule) -> Iterator[Finding]:
     """The share of |c| beyond sight at the ends of the rows."""

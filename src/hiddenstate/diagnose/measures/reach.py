@@ -66,6 +66,16 @@ def reaches(seen: Examination) -> list[Reach]:
     return seen.known("reach", lambda: _reaches(alike(seen), seen.seed, held_states(seen)))
 
 
+def longest(seen: Examination) -> tuple[Subject, list[Reach]]:
+    """Return the longest rows alone, and the reach of their outputs; Skip where it is `alike`."""
+    few, steps = seen.few, int(seen.few.ends.max())
+    if steps <= alike(seen).time or few.fixed_rows is not None or few.fixed_steps is not None:
+        raise Skip("the longest rows are those looked at")
+    rows = np.flatnonzero(few.ends == steps)
+    part = few.on(few.steps(steps, arguments=few.rows(rows)), rows=rows, steps=steps)
+    return part, _reaches(part, seen.seed, held_states(seen))
+
+
 def _alike(few: Subject) -> Subject:
     ends = np.sort(few.ends)[::-1]
     # Rather fewer rows than hardly any steps.
