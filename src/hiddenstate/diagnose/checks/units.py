@@ -209,8 +209,10 @@ def candidate_saturated(seen: Examination, rule: Rule) -> Iterator[Finding]:
         values, edge = np.abs(signed), rule.limits["edge"]
         share = float((values > edge).mean())
         sides = np.maximum((signed > edge).mean(axis=0), (signed < -edge).mean(axis=0))
-        # States of 1 and -1 may hold what was read; a unit that stays on one side holds nothing.
-        one_sided = float((sides > rule.limits["share"]).mean())
+        # States of 1 and -1 may hold what was read; a unit that stays on one side holds nothing,
+        # unless a gate of its own says how much of it is written.
+        gated = "i" in layer.gates._fields
+        one_sided = 0.0 if gated else float((sides > rule.limits["share"]).mean())
         if max(share, one_sided) < rule.limits["share"]:
             continue
         row = layer.cell.blocks.index(candidate_name(layer.cell))
@@ -259,7 +261,7 @@ def input_absent(seen: Examination, rule: Rule) -> Iterator[Finding]:
             continue
         varies = float(x.std(axis=0).max())
         # A decoder that is only started from a state reads zeros on purpose.
-        idle = not x.any()
+        idle = not x.any() and any(each.any() for each in layer.first)
         yield rule.finding(
             layer.name,
             f"What the input adds before squashing is {size:.3g} in the middle and changes by "
