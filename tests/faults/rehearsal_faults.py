@@ -268,7 +268,7 @@ class Listener(nn.Module):
         return scores.log_softmax(-1)
 
 
-@fault("CTC told that all rows are as long as the longest", "HS104", held_out=True)
+@fault("CTC told that every row is a whole one", "HS104", held_out=True)
 def ctc_over_padding(rng: np.random.Generator, remedied: bool) -> Planted:
     size, letters = sizes(rng, (24, 60)), between(rng, 6, 20)
     lengths = ragged(rng, size)

@@ -42,7 +42,7 @@ class Normed(nn.Module):
         return self.head(self.layers(self.norm(x))[0])
 
 
-@fault("layer norm over a single feature", "HS316", "HS422", "HS141", "HS302", held_out=True)
+@fault("layer norm over one feature alone", "HS316", "HS422", "HS141", "HS302", held_out=True)
 def norm_of_one(rng: np.random.Generator, remedied: bool) -> Planted:
     size = sizes(rng)
     x = swings(rng, Sizes(size.batch, size.time, 1, size.hidden))

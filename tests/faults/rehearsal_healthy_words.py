@@ -125,7 +125,7 @@ class IntentAndSlots(nn.Module):
         return {"intent": self.intent(whole), "slots": self.slots(beside)}
 
 
-@healthy("intent and slots of a request", held_out=True)
+@healthy("what a request asks for, and its parts", held_out=True)
 def intent_and_slots(rng: np.random.Generator) -> Planted:
     size, symbols, tags = sizes(rng, (6, 30)), between(rng, 15, 40), between(rng, 3, 8)
     lengths = ragged(rng, size)
