@@ -61,7 +61,7 @@ def loss_on_padding(seen: Examination, rule: Rule) -> Iterator[Finding]:
             return leaf
         view = leaf.clone().movedim((place.batch_axis, place.time_axis), (0, 1))
         there = torch.as_tensor(padding[:, : view.shape[1]], device=leaf.device)
-        if not there.any():
+        if not there.any() or _is_attention(view, there):
             return leaf
         changed.append(name)
         own = view[~there]
@@ -88,6 +88,14 @@ def loss_on_padding(seen: Examination, rule: Rule) -> Iterator[Finding]:
         {"loss": before, "loss after": after, "share of padding": float(padding.mean())},
         severity=None if subject.padded == "told" else Severity.WARNING,
     )
+
+
+def _is_attention(view: Tensor, padding: Tensor) -> bool:
+    """Return whether an output [B, T, ...] is shares of the steps, 0 in the padding."""
+    if bool(view[padding].any()) or bool((view < 0).any()):
+        return False
+    sums = view.sum(1)
+    return bool(torch.isclose(sums, torch.ones_like(sums), atol=1e-4).all())
 
 
 def _taught_padding(seen: Examination, rule: Rule) -> Iterator[Finding]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -26,12 +26,27 @@ if TYPE_CHECKING:
     "saturates the units, the weights of the others get no gradient beside its, and one learning "
     "rate cannot serve both.",
     remedy="Subtract each feature's mean and divide by its standard deviation, both from the "
-    "training part (hiddenstate's schema does); take the logarithm of amounts and durations.",
-    limits={"ratio": 1000.0, "spread": 10.0},
+    "training part (hiddenstate's schema does); take the logarithm of amounts and durations. A "
+    "number that stands for a missing value (-999) is no value: put the mean in its place, and a "
+    "feature beside it that says so.",
+    limits={"ratio": 1000.0, "spread": 10.0, "stand-in, in spreads of the others": 30.0},
 )
 def unscaled(seen: Examination, rule: Rule) -> Iterator[Finding]:
     """What the widest feature adds to the rows, beside the middle one of the others."""
     for layer in _first_layers(seen):
+        x = sample(layer, layer.x)
+        for feature in range(x.shape[1]):
+            found = _stand_in(x[:, feature])
+            if found is None or found.far < rule.limits["stand-in, in spreads of the others"]:
+                continue
+            yield rule.finding(
+                f"{layer.name}, feature {feature}",
+                f"Feature {feature} is {found.value:g} at {found.share:.0%} of the steps, "
+                f"{found.far:.3g} standard deviations of its other values away from them: it looks "
+                "like a number that stands for a missing value.",
+                {"value": found.value, "share": found.share, "spreads": found.far},
+            )
+            break
         spreads = sample(layer, layer.x).std(axis=0)
         moving = spreads > 0
         if moving.sum() < 2:
@@ -58,6 +73,28 @@ def unscaled(seen: Examination, rule: Rule) -> Iterator[Finding]:
                 log_y=True,
             ),
         )
+
+
+class _StandIn(NamedTuple):
+    """A value that is repeated, its share of the steps, and how many spreads off it lies."""
+
+    value: float
+    share: float
+    far: float
+
+
+def _stand_in(values: Floats) -> _StandIn | None:
+    """Return the least or largest value of a feature where it is repeated and the others vary."""
+    for value in (values.min(), values.max()):
+        same = values == value
+        others = values[~same]
+        # Flags and counts have few values; measured numbers have one for nearly every step.
+        if same.sum() < 3 or len(np.unique(others)) < 0.5 * len(others) or len(others) < 10:
+            continue
+        spread = float(others.std())
+        far = float(np.abs(others - value).min()) / max(spread, 1e-30)
+        return _StandIn(float(value), float(same.mean()), far)
+    return None
 
 
 @rule(

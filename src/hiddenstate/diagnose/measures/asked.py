@@ -27,6 +27,8 @@ SYMBOLS, NUMBERS = 0.97, 0.998
 LEAST, RARE = 20, 0.1
 """Answers that are needed, and the least share of them that differ from the usual one."""
 FEATURES, COLUMNS = 8, 32
+RESTING = 0.5
+"""The share of one value from which on a feature is at rest most of the time."""
 SIGNS, DRAWS = 1000, 6
 """Steps at which a slope's sign is looked at, by several draws where the batch has fewer."""
 
@@ -177,6 +179,9 @@ def _numbers(
         values = x[..., feature]
         pool = values[valid]
         if len(pool) < LEAST or not bool(pool.isfinite().all()):
+            continue
+        # Between pulses, what keeps the last one lies on the same side of 0 as they do.
+        if np.unique(pool.cpu().numpy(), return_counts=True)[1].max() > RESTING * len(pool):
             continue
         hits: dict[int, Tensor] = {}
         counts: dict[int, Tensor] = {}

@@ -40,7 +40,7 @@ def layouts_of(
             orders, shape = [(0, 1)], tuple(unpack(array)[0].shape)
         else:
             orders, shape = [(0, 1), (1, 0)], tuple(array.shape)
-            if len(shape) == 3 and array.is_floating_point():
+            if len(shape) in (3, 4) and array.is_floating_point():
                 orders.append((0, 2))
         if batch_first is not None:
             orders = [each for each in orders if (each[0] < each[1]) is batch_first]
@@ -96,7 +96,9 @@ def _layout(
             if _speak_of(name, main, arguments):
                 return None
             places[name] = Place("rows", 0) if len(counts) == sizes[0] else Place("other")
-        elif lengths is not None and not (lengths == counts).all():
+        elif (lengths is not None and not (lengths == counts).all()) or _speak_of_another(
+            counts, sizes[1], main, arguments
+        ):
             places[name] = Place("rows", 0)
         else:
             lengths, places[name] = counts, Place("lengths", 0)
@@ -109,6 +111,15 @@ def _layout(
         for name in _with_own_lengths(arguments, main, places, told)
     }
     return replace(layout, lengths=told, places={**places, **apart})
+
+
+def _speak_of_another(counts: Lengths, time: int, main: str, arguments: Arguments) -> bool:
+    """Return whether another array has just as many steps as these lengths say, and main more."""
+    shape = (len(counts), int(counts.max(initial=0)))
+    return shape[1] < time and any(
+        isinstance(leaf, Tensor) and name != main and tuple(leaf.shape[:2]) == shape
+        for name, leaf in every_leaf(arguments)
+    )
 
 
 def _lengths(
