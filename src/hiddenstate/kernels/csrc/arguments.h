@@ -23,6 +23,11 @@ constexpr i64 LARGEST_AXIS = i64{1} << 31;
 // A thread costs 50 to 100 microseconds until it runs on an idle core, and more on a busy machine; it
 // must have this much to do, some 150 microseconds.
 constexpr double OPERATIONS_PER_THREAD = 16e6;
+// Below so many rows for each thread, threads share out the columns of a step, not rows: the weights are
+// read once then, not once by each. A share must be worth the meeting at the step's end, some 300
+// nanoseconds, and a helper's part of a single step worth his call.
+constexpr i64 FEW_ROWS = 4, LEAST_COLUMNS = 64;
+constexpr double OPERATIONS_PER_SHARE = 40e3, OPERATIONS_PER_HELPER = 150e3;
 // Results above this size are stored past the caches: those that the way back reads soon, and those
 // that only a trace shows.
 constexpr i64 STREAM_BYTES = i64{4} << 20, STREAM_BYTES_UNREAD = i64{1} << 19;
@@ -198,6 +203,14 @@ class Rows {
 inline i64 parts_for(i64 threads, i64 rows, double operations) {
   const i64 worth = static_cast<i64>(operations / OPERATIONS_PER_THREAD);
   return std::max(i64{1}, std::min({threads, rows, worth}));
+}
+
+// How many threads share out the columns of every step; 1 where they do better to share out rows.
+inline i64 members_for(i64 threads, i64 rows, const Cell& cell, double operations) {
+  if (rows >= FEW_ROWS * threads || operations < 2 * OPERATIONS_PER_THREAD) return 1;
+  const double step = 2.0 * static_cast<double>(rows) * static_cast<double>(cell.blocks() * cell.H * cell.H);
+  const i64 worth = static_cast<i64>(step / OPERATIONS_PER_SHARE);
+  return std::max(i64{1}, std::min({threads, worth, cell.H / LEAST_COLUMNS}));
 }
 
 inline double operations_of(const Cell& cell, const Rows& rows) {

@@ -1,0 +1,163 @@
+#include "crew.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <deque>
+#include <mutex>
+#include <optional>
+#include <system_error>
+#include <thread>
+
+#include "shares.h"
+
+namespace hiddenstate {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+using std::chrono::microseconds;
+
+// How long a helper looks out for the next job, and for how long of that it keeps the processor to
+// itself; and how many short jobs have to follow closely before it is woken.
+constexpr microseconds LOOKS_OUT{100}, KEEPS{20};
+constexpr int CLOSE_JOBS = 4;
+
+struct Helper {
+  std::int64_t member;
+  std::atomic<Job*> job{nullptr};  // the one that it knows
+  std::optional<pthread_t> thread{};
+};
+
+class Helpers {
+ public:
+  void run(Job& job, std::int64_t members, bool is_long) {
+    if (taken_.exchange(true, std::memory_order_acquire)) return job.take_part(0);
+    const bool waiting = asleep_.load() > 0 || static_cast<std::int64_t>(count_) < members - 1;
+    bool wake = false;
+    if (waiting) {
+      closely_ = Clock::now() - last_ < LOOKS_OUT ? closely_ + 1 : 0;
+      wake = is_long || closely_ >= CLOSE_JOBS;
+    }
+    job_.store(&job);
+    number_.fetch_add(1);
+    if (wake) call(members);
+    job.take_part(0);
+    if (waiting) last_ = Clock::now();
+    taken_.store(false, std::memory_order_release);
+  }
+
+  void forget(Job& job) {
+    Job* known = &job;
+    job_.compare_exchange_strong(known, nullptr);
+    const std::lock_guard<std::mutex> lock(mutex_);
+    for (const Helper& helper : helpers_) {
+      while (helper.job.load() == &job) std::this_thread::yield();
+    }
+  }
+
+ private:
+  // Wake those who sleep, and start those who are missing.
+  void call(std::int64_t members) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    for (; static_cast<std::int64_t>(helpers_.size()) < members - 1; count_ = helpers_.size()) {
+      start(helpers_.emplace_back(static_cast<std::int64_t>(helpers_.size()) + 1));
+    }
+#if defined(__linux__)
+    // Not on the caller's processor: where all were busy a moment ago, Linux looks for no idle one and
+    // would have a helper wait there until the caller sleeps.
+    cpu_set_t others;
+    if (sched_getaffinity(0, sizeof others, &others) == 0 && CPU_COUNT(&others) > 1) {
+      CPU_CLR(static_cast<std::size_t>(sched_getcpu()), &others);
+      for (const Helper& helper : helpers_) {
+        if (helper.thread) pthread_setaffinity_np(*helper.thread, sizeof others, &others);
+      }
+    }
+#endif
+    sleeping_.notify_all();
+  }
+
+  void start(Helper& helper) {
+    // Signals are for the threads of the program.
+    sigset_t every, before;
+    sigfillset(&every);
+    pthread_sigmask(SIG_SETMASK, &every, &before);
+    try {
+      std::thread thread([this, &helper] { help(helper); });
+      helper.thread = thread.native_handle();
+      thread.detach();
+    } catch (const std::system_error&) {
+      // The system gives no more: this one never comes.
+    }
+    pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  }
+
+  [[noreturn]] void help(Helper& helper) {
+    for (std::uint64_t seen = 0;;) {
+      seen = await_other_than(seen);
+      Job* const job = job_.load();
+      helper.job.store(job);
+      // Known and then still there: from now on forget() waits.
+      if (job != nullptr && job_.load() == job) job->take_part(helper.member);
+      helper.job.store(nullptr);
+    }
+  }
+
+  std::uint64_t await_other_than(std::uint64_t seen) {
+    const Clock::time_point began = Clock::now();
+    for (int looks = 0;; looks++) {
+      const std::uint64_t number = number_.load();
+      if (number != seen) return number;
+      pause_processor();
+      if (looks % 32 != 31) continue;
+      const auto waited = Clock::now() - began;
+      if (waited > LOOKS_OUT) break;
+      if (waited > KEEPS) std::this_thread::yield();
+    }
+    std::unique_lock<std::mutex> lock(mutex_);
+    asleep_.fetch_add(1);
+    sleeping_.wait(lock, [&] { return number_.load() != seen; });
+    asleep_.fetch_sub(1);
+    return number_.load();
+  }
+
+  std::atomic<bool> taken_{false};
+  std::atomic<Job*> job_{nullptr};
+  std::atomic<std::uint64_t> number_{0};  // of jobs so far
+  std::atomic<int> asleep_{0};
+  std::mutex mutex_;
+  std::condition_variable sleeping_;
+  std::deque<Helper> helpers_;
+  // Of whoever has taken them:
+  std::size_t count_ = 0;
+  int closely_ = 0;
+  Clock::time_point last_{};
+};
+
+std::atomic<Helpers*> all{nullptr};
+
+// The threads do not follow into a fork: the child begins with none.
+void begin_anew() { all.store(nullptr); }
+
+// Never destroyed: helpers may sleep in it at the process's end.
+Helpers& helpers() {
+  static const int registered = pthread_atfork(nullptr, nullptr, begin_anew);
+  static_cast<void>(registered);
+  Helpers* found = all.load();
+  if (found == nullptr) {
+    auto* const made = new Helpers;
+    if (all.compare_exchange_strong(found, made)) return *made;
+    delete made;
+  }
+  return *found;
+}
+
+}  // namespace
+
+void Crew::run(Job& job, std::int64_t members, bool is_long) { helpers().run(job, members, is_long); }
+void Crew::forget(Job& job) { helpers().forget(job); }
+
+}  // namespace hiddenstate
