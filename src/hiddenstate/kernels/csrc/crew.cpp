@@ -10,7 +10,6 @@
 #include <deque>
 #include <mutex>
 #include <optional>
-#include <system_error>
 #include <thread>
 
 #include "shares.h"
@@ -25,17 +24,12 @@ using std::chrono::microseconds;
 // itself; and how many short jobs have to follow closely before it is woken.
 constexpr microseconds LOOKS_OUT{100}, KEEPS{20};
 constexpr int CLOSE_JOBS = 4;
-
-struct Helper {
-  std::int64_t member;
-  std::atomic<Job*> job{nullptr};  // the one that it knows
-  std::optional<pthread_t> thread{};
-};
+constexpr std::size_t STACK_BYTES = std::size_t{1} << 20;
 
 class Helpers {
  public:
-  void run(Job& job, std::int64_t members, bool is_long) {
-    if (taken_.exchange(true, std::memory_order_acquire)) return job.take_part(0);
+  bool run(Job& job, std::int64_t members, bool is_long) {
+    if (taken_.exchange(true, std::memory_order_acquire)) return false;
     const bool waiting = asleep_.load() > 0 || static_cast<std::int64_t>(count_) < members - 1;
     bool wake = false;
     if (waiting) {
@@ -48,6 +42,7 @@ class Helpers {
     job.take_part(0);
     if (waiting) last_ = Clock::now();
     taken_.store(false, std::memory_order_release);
+    return true;
   }
 
   void forget(Job& job) {
@@ -60,11 +55,19 @@ class Helpers {
   }
 
  private:
+  struct Helper {
+    Helper(Helpers* whole, std::int64_t number) : all(whole), member(number) {}
+    Helpers* const all;
+    const std::int64_t member;
+    std::atomic<Job*> job{nullptr};  // the one that it knows
+    std::optional<pthread_t> thread{};
+  };
+
   // Wake those who sleep, and start those who are missing.
   void call(std::int64_t members) {
     const std::lock_guard<std::mutex> lock(mutex_);
     for (; static_cast<std::int64_t>(helpers_.size()) < members - 1; count_ = helpers_.size()) {
-      start(helpers_.emplace_back(static_cast<std::int64_t>(helpers_.size()) + 1));
+      start(helpers_.emplace_back(this, static_cast<std::int64_t>(helpers_.size()) + 1));
     }
 #if defined(__linux__)
     // Not on the caller's processor: where all were busy a moment ago, Linux looks for no idle one and
@@ -85,23 +88,27 @@ class Helpers {
     sigset_t every, before;
     sigfillset(&every);
     pthread_sigmask(SIG_SETMASK, &every, &before);
-    try {
-      std::thread thread([this, &helper] { help(helper); });
-      helper.thread = thread.native_handle();
-      thread.detach();
-    } catch (const std::system_error&) {
-      // The system gives no more: this one never comes.
+    pthread_attr_t attributes;
+    pthread_t thread;
+    if (pthread_attr_init(&attributes) == 0) {
+      pthread_attr_setstacksize(&attributes, STACK_BYTES);
+      pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+      // Where the system gives no more, this one never comes.
+      if (pthread_create(&thread, &attributes, help, &helper) == 0) helper.thread = thread;
+      pthread_attr_destroy(&attributes);
     }
     pthread_sigmask(SIG_SETMASK, &before, nullptr);
   }
 
-  [[noreturn]] void help(Helper& helper) {
+  static void* help(void* self) {
+    Helper& helper = *static_cast<Helper*>(self);
+    Helpers& all = *helper.all;
     for (std::uint64_t seen = 0;;) {
-      seen = await_other_than(seen);
-      Job* const job = job_.load();
+      seen = all.await_other_than(seen);
+      Job* const job = all.job_.load();
       helper.job.store(job);
       // Known and then still there: from now on forget() waits.
-      if (job != nullptr && job_.load() == job) job->take_part(helper.member);
+      if (job != nullptr && all.job_.load() == job) job->take_part(helper.member);
       helper.job.store(nullptr);
     }
   }
@@ -157,7 +164,9 @@ Helpers& helpers() {
 
 }  // namespace
 
-void Crew::run(Job& job, std::int64_t members, bool is_long) { helpers().run(job, members, is_long); }
+bool Crew::run(Job& job, std::int64_t members, bool is_long) {
+  return helpers().run(job, members, is_long);
+}
 void Crew::forget(Job& job) { helpers().forget(job); }
 
 }  // namespace hiddenstate

@@ -120,7 +120,9 @@ void forward(const Sequences<T>& s, const char* memory, const Results<T>& out, i
               show_projections(cell, out, buffers, projected, at, i, units);
             }
           },
-          [&](Units<T> units) { finish(s, out, buffers, next, first, left, running, units); });
+          [&](Units<T> units) {
+            if (left < running) finish(s, out, buffers, next, first, left, running, units);
+          });
       h = next;
       projected += running * buffers.projected_stride;
       running = left;

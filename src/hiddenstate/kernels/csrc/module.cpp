@@ -27,7 +27,7 @@ class Stepper : public Job {
     const Cell& cell = of_.cell;
     const double operations = 2.0 * static_cast<double>(B) * static_cast<double>(cell.blocks() * cell.H) *
                               static_cast<double>(cell.D + cell.H);
-    long_ = operations > OPERATIONS_PER_THREAD;
+    long_ = operations > LONG_STEP;
     const i64 worth = static_cast<i64>(operations / OPERATIONS_PER_HELPER);
     by_rows_ = B >= FEW_ROWS * threads;
     members_ = std::max(i64{1}, std::min({threads, worth, by_rows_ ? B : cell.H / LEAST_COLUMNS}));
@@ -67,7 +67,7 @@ class Stepper : public Job {
     nb::gil_scoped_release free;
     if (members_ == 1) return alone();
     begun_.store(next_, std::memory_order_release);
-    Crew::run(*this, members_, long_);
+    if (!Crew::run(*this, members_, long_)) take_part(0);
   }
   // A helper that comes after the step's end still finds the step's own phases, all of them done.
   void take_part(i64 member) override {
