@@ -219,7 +219,7 @@ inline i64 parts_for(i64 threads, i64 rows, double operations) {
 
 // How many threads share out the columns of every step; 1 where they do better to share out rows.
 inline i64 members_for(i64 threads, i64 rows, const Cell& cell, double operations) {
-  if (rows >= FEW_ROWS * threads || operations < 2 * OPERATIONS_PER_THREAD) return 1;
+  if (rows / FEW_ROWS >= threads || operations < 2 * OPERATIONS_PER_THREAD) return 1;
   const double step = 2.0 * static_cast<double>(rows) * static_cast<double>(cell.blocks() * cell.H * cell.H);
   const i64 worth = static_cast<i64>(step / OPERATIONS_PER_SHARE);
   return std::max(i64{1}, std::min({threads, worth, cell.H / LEAST_COLUMNS}));

@@ -4,10 +4,12 @@
 #include <sched.h>
 #include <signal.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <deque>
+#include <exception>
 #include <mutex>
 #include <optional>
 #include <thread>
@@ -24,21 +26,29 @@ using std::chrono::microseconds;
 // itself; and how many short jobs have to follow closely before it is woken.
 constexpr microseconds LOOKS_OUT{100}, KEEPS{20};
 constexpr int CLOSE_JOBS = 4;
+// More than there are processors help nobody.
+const std::int64_t MOST_HELPERS = std::max(2u, 2 * std::thread::hardware_concurrency());
 constexpr std::size_t STACK_BYTES = std::size_t{1} << 20;
 
 class Helpers {
  public:
   bool run(Job& job, std::int64_t members, bool is_long) {
     if (taken_.exchange(true, std::memory_order_acquire)) return false;
-    const bool waiting = asleep_.load() > 0 || static_cast<std::int64_t>(count_) < members - 1;
-    bool wake = false;
+    const auto wanted = static_cast<std::size_t>(std::min(members - 1, MOST_HELPERS));
+    bool waiting = helpers_.size() < wanted, wake = false;
+    for (std::size_t k = 0; k < wanted && !waiting; k++) waiting = helpers_[k].asleep.load();
     if (waiting) {
       closely_ = Clock::now() - last_ < LOOKS_OUT ? closely_ + 1 : 0;
       wake = is_long || closely_ >= CLOSE_JOBS;
     }
     job_.store(&job);
+    members_.store(members);
     number_.fetch_add(1);
-    if (wake) call(members);
+    try {
+      if (wake) call(wanted);
+    } catch (const std::exception&) {
+      // No memory for a helper: it never comes.
+    }
     job.take_part(0);
     if (waiting) last_ = Clock::now();
     taken_.store(false, std::memory_order_release);
@@ -60,27 +70,29 @@ class Helpers {
     Helpers* const all;
     const std::int64_t member;
     std::atomic<Job*> job{nullptr};  // the one that it knows
+    std::atomic<bool> asleep{false};
+    std::condition_variable sleeping;
     std::optional<pthread_t> thread{};
   };
 
   // Wake those who sleep, and start those who are missing.
-  void call(std::int64_t members) {
+  void call(std::size_t wanted) {
     const std::lock_guard<std::mutex> lock(mutex_);
-    for (; static_cast<std::int64_t>(helpers_.size()) < members - 1; count_ = helpers_.size()) {
+    while (helpers_.size() < wanted) {
       start(helpers_.emplace_back(this, static_cast<std::int64_t>(helpers_.size()) + 1));
     }
 #if defined(__linux__)
-    // Not on the caller's processor: where all were busy a moment ago, Linux looks for no idle one and
-    // would have a helper wait there until the caller sleeps.
+    // Not on the caller's processor: where the others are busy, Linux may have a helper wait there until
+    // the caller sleeps.
     cpu_set_t others;
     if (sched_getaffinity(0, sizeof others, &others) == 0 && CPU_COUNT(&others) > 1) {
       CPU_CLR(static_cast<std::size_t>(sched_getcpu()), &others);
-      for (const Helper& helper : helpers_) {
-        if (helper.thread) pthread_setaffinity_np(*helper.thread, sizeof others, &others);
+      for (std::size_t k = 0; k < wanted; k++) {
+        if (helpers_[k].thread) pthread_setaffinity_np(*helpers_[k].thread, sizeof others, &others);
       }
     }
 #endif
-    sleeping_.notify_all();
+    for (std::size_t k = 0; k < wanted; k++) helpers_[k].sleeping.notify_one();
   }
 
   void start(Helper& helper) {
@@ -104,7 +116,7 @@ class Helpers {
     Helper& helper = *static_cast<Helper*>(self);
     Helpers& all = *helper.all;
     for (std::uint64_t seen = 0;;) {
-      seen = all.await_other_than(seen);
+      seen = all.await_other_than(seen, helper);
       Job* const job = all.job_.load();
       helper.job.store(job);
       // Known and then still there: from now on forget() waits.
@@ -113,11 +125,12 @@ class Helpers {
     }
   }
 
-  std::uint64_t await_other_than(std::uint64_t seen) {
+  // The number of a job for this helper, other than the one seen last.
+  std::uint64_t await_other_than(std::uint64_t seen, Helper& helper) {
+    auto called = [&] { return number_.load() != seen && helper.member < members_.load(); };
     const Clock::time_point began = Clock::now();
     for (int looks = 0;; looks++) {
-      const std::uint64_t number = number_.load();
-      if (number != seen) return number;
+      if (called()) return number_.load();
       pause_processor();
       if (looks % 32 != 31) continue;
       const auto waited = Clock::now() - began;
@@ -125,21 +138,19 @@ class Helpers {
       if (waited > KEEPS) std::this_thread::yield();
     }
     std::unique_lock<std::mutex> lock(mutex_);
-    asleep_.fetch_add(1);
-    sleeping_.wait(lock, [&] { return number_.load() != seen; });
-    asleep_.fetch_sub(1);
+    helper.asleep.store(true);
+    helper.sleeping.wait(lock, called);
+    helper.asleep.store(false);
     return number_.load();
   }
 
   std::atomic<bool> taken_{false};
   std::atomic<Job*> job_{nullptr};
+  std::atomic<std::int64_t> members_{0};
   std::atomic<std::uint64_t> number_{0};  // of jobs so far
-  std::atomic<int> asleep_{0};
   std::mutex mutex_;
-  std::condition_variable sleeping_;
-  std::deque<Helper> helpers_;
+  std::deque<Helper> helpers_;  // grows by whoever has taken them, under the mutex
   // Of whoever has taken them:
-  std::size_t count_ = 0;
   int closely_ = 0;
   Clock::time_point last_{};
 };

@@ -29,7 +29,7 @@ class Stepper : public Job {
                               static_cast<double>(cell.D + cell.H);
     long_ = operations > LONG_STEP;
     const i64 worth = static_cast<i64>(operations / OPERATIONS_PER_HELPER);
-    by_rows_ = B >= FEW_ROWS * threads;
+    by_rows_ = B / FEW_ROWS >= threads;
     members_ = std::max(i64{1}, std::min({threads, worth, by_rows_ ? B : cell.H / LEAST_COLUMNS}));
     large_ = members_ > 1 || operations > 400000;
     shares_ = std::make_unique<Shares>(members_);
