@@ -89,7 +89,7 @@ Times that were measured once, beside the tables, to find out why; ratios of one
   for what it moves; at 32x35x200x200 its kernels take 5.9 ms, .82 of the peak, and the layer 7.2.
 - **Two threads and one row.** ONNX Runtime and oneDNN cut the columns of the product and wait for
   each other at every step. Tried: columns shared out as they do, but a thread that is not there is
-  not waited for (sequences 1.4 to 2.0 times as fast as on one thread from H=128 on, single steps
+  not waited for (sequences 1.2 to 2.0 times as fast as on one thread from H=128 on, single steps
   1.6 to 2.0 from 300 thousand operations on; kept, docs/decisions/008); columns up to four rows a
   thread (at two rows 1.90 of one thread, where rows give 1.36; at sixteen 1.76 against 1.93; kept);
   helpers kept off the caller's processor (1.53 of one thread where it was .97 while ONNX Runtime's
