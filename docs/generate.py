@@ -29,7 +29,7 @@ flag of their own (`hiddenstate fit --help`). The resolved recipe is saved with 
 
 Environment variables: `HIDDENSTATE_ISA` forces an instruction set of the compiled kernels
 (`avx512`, `avx2`, `neon`, `generic`; `hiddenstate kernels` says what is here);
-`HIDDENSTATE_THREADS` is the number of threads that share the rows of a call without torch (all
+`HIDDENSTATE_THREADS` is the number of threads that share a call without torch (all
 processors; in torch its own number counts); `HIDDENSTATE_DATA` names a folder with public logs for
 tests and benchmarks.
 """

@@ -80,17 +80,33 @@ Times that were measured once, beside the tables, to find out why; ratios of one
 - **Share of the peak** at H of 200 to 512. Where an LSTM of 64x32x256x256 spends its time: outer
   products for the weights' gradients 30 %, projections and the way back to h and x 40 %, gates with
   their product 17 %, elementwise way back 3 %, packing 1.5 %. Tried: chunks of 128, 256 and 512
-  rows on the way back (256 is best, by 2 %); B side by side and A prefetched in the outer products
-  (25 % with AVX2, 2 % with AVX-512; kept); kept gates stored past the caches (7 to 15 % of the way
-  forth where they exceed 4 MB; kept). H=200 pays 4 % for rows padded to 208. An Elman layer has
-  the fewest operations for what it moves.
-- **Two threads and one row** (one step, or 1000 steps of one sequence, from H=256 on). ONNX Runtime
-  and oneDNN cut the columns of the product and wait for each other at every step. Here threads
-  share out rows and never wait, by design: one row is one thread's work, and columns were not
-  tried. On one thread these sizes meet their targets.
-- **Two threads, LSTM up to H=128.** Tried: threads started once for both phases of the way back, on
-  stacks from a pool (1.55 times as fast with two threads at 16x64x32x64, before it .62; kept); a
-  second thread from 16 million operations on only (kept).
+  rows on the way back (256 is best, by 2 %; with sums of 512 rows too, 1.017 at GRU and 1.016 at
+  Elman 64x64x512x512, .991 at Elman 32x35x200x200); B side by side and A prefetched in the outer
+  products (25 % with AVX2, 2 % with AVX-512; kept); kept gates stored past the caches (7 to 15 % of
+  the way forth where they exceed 4 MB; kept); projections of 256 and 512 rows at once on the way
+  forth (.99 and .99 at GRU, .99 and .99 at Elman 64x64x512x512, 1.00 and .98 at Elman
+  32x35x200x200). H=200 pays 4 % for rows padded to 208. An Elman layer has the fewest operations
+  for what it moves; at 32x35x200x200 its kernels take 5.9 ms, .82 of the peak, and the layer 7.2.
+- **Two threads and one row.** ONNX Runtime and oneDNN cut the columns of the product and wait for
+  each other at every step. Tried: columns shared out as they do, but a thread that is not there is
+  not waited for (sequences 1.2 to 2.0 times as fast as on one thread from H=128 on, single steps
+  1.6 to 2.0 from 300 thousand operations on; kept, docs/decisions/008); columns up to four rows a
+  thread (at two rows 1.90 of one thread, where rows give 1.36; at sixteen 1.76 against 1.93; kept);
+  helpers kept off the caller's processor (1.53 of one thread where it was .97 while ONNX Runtime's
+  thread still spun; kept).
+- **Two threads, LSTM up to H=128, layers and directions.** Tried: threads started once for both
+  phases of the way back, on stacks from a pool (1.55 times as fast with two threads at
+  16x64x32x64, before it .62; kept until helpers came); helpers that stay (1.3 to 1.6 times as fast
+  again at 16x64x32x64; kept); a second thread from 4 in place of 16 million operations on (1.4 to
+  1.9; from 2 million 1.3 at LSTM 2x64x32x64, and 1.06 at GRU 8x32x32x32; 4 kept). What two
+  directions still lose is torch's: its threads spin after they have joined the outputs, and with
+  OMP_WAIT_POLICY=passive the layer takes .80 of its time (torch's own 2 to 6 times its time).
+- **Steps of 64 rows, two threads.** Tried: rows shared out among helpers that stay (1.6 to 2.0
+  times as fast as on one thread, with AVX2 and with AVX-512; kept), columns (with AVX-512 1.62
+  at LSTM H=128, where rows gave 1.64, 1.35 at H=256 against 1.30, 1.00 at H=64 against 1.74),
+  helpers woken by a single long step (at H=512 2.0 of one thread, before it 1.0; kept). ONNX
+  Runtime, which cannot be held to AVX2 and uses AVX-512, stays ahead of our AVX2 at LSTM H=256
+  and 512.
 - **Linear scan with malloc tuned**: torch's loop is faster then, and the ratio falls below 12. The
   way back, whose pace was .48: ordinary stores (.76 of its speed), software prefetch of
   falling rows (no change), blocks of rising rows (.62), copies (.71), several sequences at once

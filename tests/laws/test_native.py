@@ -178,41 +178,6 @@ def test_streamed_is_chunked_is_whole(cell: Cell, weights: native.Storage, isa: 
     assert not bits_differ(last, {name: whole[name] for name in last})
 
 
-@pytest.mark.parametrize("cell", kinds(32, 96), ids=label)
-def test_threads_change_no_bit(cell: Cell) -> None:
-    # Some 50 million operations for the smallest cell: worth 3 threads.
-    params, x, state = drawn(cell, 33, 64)
-    ragged = np.random.default_rng(2).integers(0, 65, 33)
-    for lengths in (None, ragged):
-        for reverse in (False, True):
-            given = (cell, params, x, state, lengths)
-            one, *others = (
-                fast(*given, reverse=reverse, trace=True, threads=n) for n in (1, 2, 3, 1000)
-            )
-            assert not any(bits_differ(other, one) for other in others)
-            one, *others = (gradients(*given, reverse=reverse, threads=n) for n in (1, 2, 3, 1000))
-            assert not any(bits_differ(other, one) for other in others)
-
-
-@pytest.mark.parametrize("cell", kinds(192, 256), ids=label)
-def test_threads_change_no_bit_of_a_step(cell: Cell) -> None:
-    # Some 50 million operations for the smallest cell: worth 3 threads.
-    params, x, state = drawn(cell, 220, 2)
-    found = []
-    for threads in (1, 2, 3):
-        stepper = Stepper(cell, params, 220, threads=threads)
-        for array, first in zip(stepper.state, state, strict=True):
-            array[:] = first
-        for t in range(2):
-            stepper.x[:] = x[:, t]
-            stepper.step()
-        found.append({name: each.copy() for name, each in stepper.state._asdict().items()})
-    one, *others = found
-    assert not any(bits_differ(other, one) for other in others)
-    whole = fast(cell, params, x, state)
-    assert not bits_differ(one, {name: whole[f"state.{name}"] for name in one})
-
-
 @pytest.mark.parametrize("cell", kinds(9, 37), ids=label)
 @pytest.mark.skipif(len(FUSED) < 2, reason="one instruction set with fused multiply-add here")
 def test_instruction_sets_that_fuse_have_the_same_bits(cell: Cell) -> None:

@@ -206,7 +206,8 @@ def _cropped(blocks: Any, height: int) -> Any:
 class NativeKernel:
     """The compiled kernels for NumPy arrays, as a `hiddenstate.kernels.Kernel`.
 
-    threads: how many may share the rows of a call; None: `available_threads`
+    threads: how many may share the rows of a call, or the columns of few rows; None:
+             `available_threads`
     """
 
     threads: int | None = None
@@ -270,11 +271,13 @@ def padded(height: int, double: bool = False) -> int:
 class Stepper:
     """Some rows of one cell, stepped in place: the shortest way from an event to the next state.
 
-    threads: how many may share the rows where they are worth it; None: `available_threads`
+    threads: how many may share the rows, or of few rows the columns, where they are worth it; None:
+             `available_threads`
 
     x:     [B, D] float32, where the inputs of the next step are written
     state: the State [B, H] float32, where the result is read and a stored state is put
-    step:  takes one step of all rows; it allocates nothing and checks nothing
+    step:  takes one step of all rows; it allocates nothing and checks nothing. Helpers are woken
+           where step follows on step, and sleep 100 µs after the last
 
     Raises as `Packed` does.
 

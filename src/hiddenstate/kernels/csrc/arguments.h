@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <deque>
 #include <exception>
 #include <memory>
@@ -15,14 +16,22 @@
 #include <vector>
 
 #include "arrays.h"
+#include "crew.h"
 #include "select.h"
 
 namespace hiddenstate {
 
 constexpr i64 LARGEST_AXIS = i64{1} << 31;
-// A thread costs 50 to 100 microseconds until it runs on an idle core, and more on a busy machine; it
-// must have this much to do, some 150 microseconds.
-constexpr double OPERATIONS_PER_THREAD = 16e6;
+// What makes a thread's part worth it, some 40 microseconds: a helper who looks out for work begins at
+// once, one who sleeps within 50 to 100 microseconds, and then the caller has done his part as well.
+constexpr double OPERATIONS_PER_THREAD = 4e6;
+// Below so many rows for each thread, threads share out the columns of a step, not rows: the weights are
+// read once then, not once by each. A share must be worth the meeting at the step's end, some 200
+// nanoseconds.
+constexpr i64 FEW_ROWS = 4, LEAST_COLUMNS = 64;
+constexpr double OPERATIONS_PER_SHARE = 40e3;
+// A stepper's step must be worth a helper's look; a long one wakes him even where it comes alone.
+constexpr double OPERATIONS_PER_HELPER = 150e3, LONG_STEP = 16e6;
 // Results above this size are stored past the caches: those that the way back reads soon, and those
 // that only a trace shows.
 constexpr i64 STREAM_BYTES = i64{4} << 20, STREAM_BYTES_UNREAD = i64{1} << 19;
@@ -54,39 +63,47 @@ class Thread {
   pthread_t thread_;
 };
 
-// f(part) for every part, each on a thread of its own; threads are started for the call and leave
-// nothing behind, so that a fork finds no lock held. Parts for which the system gives no thread run
-// on this one; what a part throws is thrown here, after all have ended.
+// f(part) for every part, by this thread and the crew's helpers, or, where another call has them, by
+// threads that are started for it. Who comes first takes the next part: nobody waits for a thread that
+// the system does not give. What a part throws is thrown here, after all have ended.
 template <class Function> void in_parallel(i64 parts, Function f) {
-  struct Part {
+  struct Parts : Job {
     Function& f;
-    i64 index;
-    std::exception_ptr failure;
-    static void* run(void* self) noexcept {
-      Part& part = *static_cast<Part*>(self);
-      try {
-        part.f(part.index);
-      } catch (...) {
-        part.failure = std::current_exception();
+    i64 count;
+    std::atomic<i64> untaken{1};
+    std::vector<std::exception_ptr> failures;
+
+    Parts(Function& function, i64 parts)
+        : f(function), count(parts), failures(static_cast<std::size_t>(parts)) {}
+    void take_part(i64 member) override {
+      for (i64 part = member == 0 ? 0 : untaken.fetch_add(1); part < count; part = untaken.fetch_add(1)) {
+        try {
+          f(part);
+        } catch (...) {
+          failures[static_cast<std::size_t>(part)] = std::current_exception();
+        }
       }
+    }
+    static void* help(void* self) {
+      static_cast<Parts*>(self)->take_part(1);
       return nullptr;
     }
   };
-  std::deque<Part> each;
-  for (i64 part = 0; part < parts; part++) each.push_back({f, part, nullptr});
-  {
+  if (parts == 1) return f(0);
+  Parts all(f, parts);
+  if (Crew::run(all, parts, true)) {
+    Crew::forget(all);
+  } else {
     std::deque<Thread> others;
-    std::size_t started = 1;
     try {
-      for (; started < each.size(); started++) others.emplace_back(Part::run, &each[started]);
+      while (static_cast<i64>(others.size()) < parts - 1) others.emplace_back(Parts::help, &all);
     } catch (const std::exception&) {
       // No thread, or no memory for its stack.
     }
-    Part::run(&each[0]);
-    for (; started < each.size(); started++) Part::run(&each[started]);
+    all.take_part(0);
   }
-  for (const Part& part : each) {
-    if (part.failure) std::rethrow_exception(part.failure);
+  for (const std::exception_ptr& failure : all.failures) {
+    if (failure) std::rethrow_exception(failure);
   }
 }
 
@@ -198,6 +215,14 @@ class Rows {
 inline i64 parts_for(i64 threads, i64 rows, double operations) {
   const i64 worth = static_cast<i64>(operations / OPERATIONS_PER_THREAD);
   return std::max(i64{1}, std::min({threads, rows, worth}));
+}
+
+// How many threads share out the columns of every step; 1 where they do better to share out rows.
+inline i64 members_for(i64 threads, i64 rows, const Cell& cell, double operations) {
+  if (rows / FEW_ROWS >= threads || operations < 2 * OPERATIONS_PER_THREAD) return 1;
+  const double step = 2.0 * static_cast<double>(rows) * static_cast<double>(cell.blocks() * cell.H * cell.H);
+  const i64 worth = static_cast<i64>(step / OPERATIONS_PER_SHARE);
+  return std::max(i64{1}, std::min({threads, worth, cell.H / LEAST_COLUMNS}));
 }
 
 inline double operations_of(const Cell& cell, const Rows& rows) {

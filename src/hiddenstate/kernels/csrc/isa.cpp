@@ -25,25 +25,25 @@ void pack_of(const Cell& cell, Precision precision, const Parameters<T>& p, char
 template <class T> i64 packed_backward_bytes_of(const Cell& cell) {
   return PackedBackward<T>(cell, nullptr).bytes;
 }
-template <class T> i64 forward_scratch_of(const Cell& cell, i64 rows) {
-  return Buffers<T>(cell, rows, nullptr).bytes;
+template <class T> i64 forward_scratch_of(const Cell& cell, i64 rows, i64 members) {
+  return Buffers<T>(cell, rows, nullptr, members).bytes;
 }
 template <class T> i64 backward_scratch_of(const Cell& cell, i64 rows) {
   return BackwardBuffers<T>(cell, rows, nullptr).bytes;
 }
 template <class T>
 void forward_of(const Sequences<T>& s, Precision precision, const char* packed,
-                const Results<T>& out, i64 first, i64 last, char* scratch) {
+                const Results<T>& out, i64 first, i64 last, char* scratch, Turn turn) {
   for_precision<T>(precision, [&]<class W>() {
-    forward<T, W>(s, packed, out, first, last, scratch);
+    forward<T, W>(s, packed, out, first, last, scratch, turn);
   });
 }
 
 template <class T>
 void step_of(const Cell& cell, Precision precision, const char* packed, i64 n, const T* x,
-             i64 x_stride, T* h, T* c, char* scratch) {
+             i64 x_stride, T* h, T* c, char* scratch, Turn& turn) {
   for_precision<T>(precision, [&]<class W>() {
-    step_in_place<T, W>(cell, packed, n, x, x_stride, h, c, scratch);
+    step_in_place<T, W>(cell, packed, n, x, x_stride, h, c, scratch, turn);
   });
 }
 

@@ -102,7 +102,10 @@ template <class T, class W, int WIDTH> struct Panels {
   const W* data;
   i64 depth, blocks;
   const float* scale = nullptr;  // [blocks, LANES], int8 only
+  i64 first = 0;                 // a product begins here
 
+  // Blocks [from, to) alone; `from` is where a panel begins, `to` where one ends.
+  INLINE Panels part(i64 from, i64 to) const { return {data, depth, to, scale, from}; }
   INLINE const W* at(i64 block) const { return data + block * panel_depth<T, W>(depth); }
 };
 
@@ -148,7 +151,7 @@ __attribute__((noinline)) void plain_product(i64 n, const T* A, i64 stride,
           }
         });
   };
-  i64 block = 0;
+  i64 block = panels.first;
   if (n == 1) {
     for (; block + 8 <= panels.blocks; block += 8) run.template operator()<1, 2, 4>(0, block);
   }
@@ -179,7 +182,7 @@ INLINE void gate_product(i64 n, const T* A, i64 stride, const Panels<T, W, G>& p
         });
   };
   const i64 units = panels.blocks / G;
-  i64 unit = 0;
+  i64 unit = panels.first / G;
   if (n == 1) {
     for (; unit + 2 <= units; unit += 2) run.template operator()<1, 2>(0, unit);
   }

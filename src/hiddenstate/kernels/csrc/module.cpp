@@ -3,17 +3,19 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <atomic>
 #include <chrono>
 #include <cstring>
 
+#include "crew.h"
 #include "sequences.h"
 
 namespace hiddenstate {
 namespace {
 
-// A state of B rows that is stepped in place: no allocation, no checks and no copies in the step,
-// but for starting threads where there are so many rows that they pay.
-class Stepper {
+// A state of B rows that is stepped in place: no allocation, no checks and no copies in the step, but
+// for helpers that are started once. They share out rows, or columns where there are few rows.
+class Stepper : public Job {
  public:
   Stepper(nb::object packed, i64 B, i64 threads)
       : packed_(packed), of_(nb::cast<const Packed&>(packed)), B_(B) {
@@ -25,10 +27,16 @@ class Stepper {
     const Cell& cell = of_.cell;
     const double operations = 2.0 * static_cast<double>(B) * static_cast<double>(cell.blocks() * cell.H) *
                               static_cast<double>(cell.D + cell.H);
-    parts_ = parts_for(threads, B, operations);
-    large_ = operations > 400000;
-    for (i64 part = 0; part < parts_; part++) {
-      scratch_.emplace_back(run.forward_scratch(cell, bound(part + 1) - bound(part)));
+    long_ = operations > LONG_STEP;
+    const i64 worth = static_cast<i64>(operations / OPERATIONS_PER_HELPER);
+    by_rows_ = B / FEW_ROWS >= threads;
+    members_ = std::max(i64{1}, std::min({threads, worth, by_rows_ ? B : cell.H / LEAST_COLUMNS}));
+    large_ = members_ > 1 || operations > 400000;
+    shares_ = std::make_unique<Shares>(members_);
+    const i64 parts = by_rows_ ? members_ : 1;
+    for (i64 part = 0; part < parts; part++) {
+      const i64 rows = B * (part + 1) / parts - B * part / parts;
+      scratch_.emplace_back(run.forward_scratch(cell, rows, by_rows_ ? 1 : members_));
     }
     x_ = std::make_unique<Output>('f', std::vector<i64>{B, of_.cell.D}, std::vector<i64>{x_stride_, 1});
     h_ = std::make_unique<Output>('f', std::vector<i64>{B, of_.cell.H}, std::vector<i64>{h_stride_, 1});
@@ -40,6 +48,12 @@ class Stepper {
     std::memset(h_data_, 0, static_cast<std::size_t>(B * h_stride_) * sizeof(float));
     std::memset(c_data_, 0, static_cast<std::size_t>(B * h_stride_) * sizeof(float));
   }
+  ~Stepper() override {
+    if (members_ > 1) Crew::forget(*this);
+  }
+  Stepper(const Stepper&) = delete;
+  Stepper& operator=(const Stepper&) = delete;
+
   // The arrays x [B, D], h and c [B, H] that a step reads and writes; to be taken once.
   nb::tuple arrays() {
     if (!x_) refuse("The arrays of this stepper were taken before.");
@@ -49,25 +63,45 @@ class Stepper {
     return given;
   }
   void step() {
-    if (!large_) return run(0);
+    if (!large_) return alone();
     nb::gil_scoped_release free;
-    if (parts_ == 1) return run(0);
-    in_parallel(parts_, [this](i64 part) { run(part); });
+    if (members_ == 1) return alone();
+    begun_.store(next_, std::memory_order_release);
+    if (!Crew::run(*this, members_, long_)) take_part(0);
+  }
+  // A helper that comes after the step's end still finds the step's own phases, all of them done.
+  void take_part(i64 member) override {
+    if (member >= members_) return;
+    Turn turn{shares_.get(), member, begun_.load(std::memory_order_acquire)};
+    if (by_rows_) {
+      turn.run(members_, 1, [&](i64 part, i64) {
+        const i64 first = B_ * part / members_, last = B_ * (part + 1) / members_;
+        Turn own;
+        rows(first, last, scratch_[static_cast<std::size_t>(part)].data(), own);
+      });
+    } else {
+      rows(0, B_, scratch_[0].data(), turn);
+    }
+    if (member == 0) next_ = turn.phase;
   }
 
  private:
-  i64 bound(i64 part) const { return B_ * part / parts_; }
-  void run(i64 part) {
-    const i64 first = bound(part), h_first = first * h_stride_;
-    of_.isa->single.step(of_.cell, of_.precision, of_.data(), bound(part + 1) - first,
-                         x_data_ + first * x_stride_, x_stride_, h_data_ + h_first, c_data_ + h_first,
-                         scratch_[static_cast<std::size_t>(part)].data());
+  void alone() {
+    Turn turn;
+    rows(0, B_, scratch_[0].data(), turn);
+  }
+  void rows(i64 first, i64 last, char* scratch, Turn& turn) {
+    of_.isa->single.step(of_.cell, of_.precision, of_.data(), last - first, x_data_ + first * x_stride_,
+                         x_stride_, h_data_ + first * h_stride_, c_data_ + first * h_stride_, scratch, turn);
   }
   nb::object packed_, held_;
   const Packed& of_;
-  i64 B_, parts_ = 1, x_stride_ = 0, h_stride_ = 0;
-  bool large_ = false;
-  std::deque<Scratch> scratch_;  // of each part
+  i64 B_, members_ = 1, x_stride_ = 0, h_stride_ = 0;
+  bool large_ = false, long_ = false, by_rows_ = false;
+  std::unique_ptr<Shares> shares_;
+  std::atomic<i64> begun_{0};  // the phase before those of the step that was begun last
+  i64 next_ = 0;               // the same of the step to come
+  std::deque<Scratch> scratch_;  // of each part of the rows
   std::unique_ptr<Output> x_, h_, c_;
   float *x_data_ = nullptr, *h_data_ = nullptr, *c_data_ = nullptr;
 };

@@ -3,6 +3,8 @@
 #pragma once
 #include <cstdint>
 
+#include "shares.h"
+
 namespace hiddenstate {
 
 using i64 = std::int64_t;
@@ -94,13 +96,14 @@ template <class T> struct Functions {
   void (*pack)(const Cell&, Precision, const Parameters<T>&, char* packed);
   i64 (*packed_backward_bytes)(const Cell&);
   void (*pack_backward)(const Cell&, const Parameters<T>&, char* packed);
-  i64 (*forward_scratch)(const Cell&, i64 rows);
+  // Of all members that go over the same rows; so it is with the two below.
+  i64 (*forward_scratch)(const Cell&, i64 rows, i64 members);
   // Rows [first, last) of the order over all their steps.
   void (*forward)(const Sequences<T>&, Precision, const char* packed, const Results<T>&, i64 first,
-                  i64 last, char* scratch);
+                  i64 last, char* scratch, Turn);
   // One step of n rows in place: x rows x_stride apart, rows of h and c `spaced` apart.
   void (*step)(const Cell&, Precision, const char* packed, i64 n, const T* x, i64 x_stride, T* h,
-               T* c, char* scratch);
+               T* c, char* scratch, Turn&);
   i64 (*backward_scratch)(const Cell&, i64 rows);
   // Rows [first, last) of the order, back from step `from` to step `to`. The calls for one range of
   // rows share their scratch, start at the longest length and end at 0.

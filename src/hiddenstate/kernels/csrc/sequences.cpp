@@ -48,14 +48,23 @@ nb::tuple run_forward(const Packed& packed, Input& x, nb::handle h0, nb::handle 
                        B * T_ * cell.blocks() * Hp * static_cast<i64>(sizeof(T)) > STREAM_BYTES_UNREAD};
   {
     nb::gil_scoped_release free;
-    const i64 parts = parts_for(threads, B, operations_of(cell, rows));
-    const std::vector<i64> bounds = rows.bounds(parts);
-    in_parallel(static_cast<i64>(bounds.size()) - 1, [&](i64 part) {
-      const i64 from = bounds[static_cast<std::size_t>(part)], to = bounds[static_cast<std::size_t>(part) + 1];
-      if (to == from) return;
-      const Scratch scratch(run.forward_scratch(cell, to - from));
-      run.forward(s, packed.precision, packed.data(), out, from, to, scratch.data());
-    });
+    const double operations = operations_of(cell, rows);
+    const i64 members = members_for(threads, B, cell, operations);
+    if (members > 1) {
+      Shares shares(members);
+      const Scratch scratch(run.forward_scratch(cell, B, members));
+      in_parallel(members, [&](i64 member) {
+        run.forward(s, packed.precision, packed.data(), out, 0, B, scratch.data(), {&shares, member});
+      });
+    } else {
+      const std::vector<i64> bounds = rows.bounds(parts_for(threads, B, operations));
+      in_parallel(static_cast<i64>(bounds.size()) - 1, [&](i64 part) {
+        const i64 from = bounds[static_cast<std::size_t>(part)], to = bounds[static_cast<std::size_t>(part) + 1];
+        if (to == from) return;
+        const Scratch scratch(run.forward_scratch(cell, to - from, 1));
+        run.forward(s, packed.precision, packed.data(), out, from, to, scratch.data(), {});
+      });
+    }
   }
   const ExchangeAPI* to = x.exchange();
   return nb::make_tuple(y.release(to), h.release(to), given_or_none(c, to), given_or_none(kept, to),
