@@ -150,6 +150,22 @@ def too_many_rows(rng: np.random.Generator, remedied: bool) -> Planted:
     return planted(model, task, rng, 32)
 
 
+class CutTable(nn.Embedding):
+    """Takes the last row for every code past its end."""
+
+    def forward(self, codes: Tensor) -> Tensor:
+        return super().forward(codes.clamp(max=self.num_embeddings - 1))
+
+
+@fault("codes past the end of a table that cuts them", "HS425")
+def past_the_end(rng: np.random.Generator, remedied: bool) -> Planted:
+    task = markov(between(rng, 20, 40), between(rng, 6, 9))
+    model = reader(task, one_of(rng, *ANY), hidden(rng))
+    if not remedied:
+        model.embed = CutTable(between(rng, 3, 5), model.embed.embedding_dim)
+    return planted(model, task, rng, 32)
+
+
 @fault("recurrent layer left frozen", "HS431")
 def frozen(rng: np.random.Generator, remedied: bool) -> Planted:
     task = some_task(rng)

@@ -14,7 +14,14 @@ from hiddenstate.diagnose.measures.blame import differing_layer
 from hiddenstate.diagnose.measures.compare import Difference, base_of, differences, steady, worst
 from hiddenstate.diagnose.subject.calling import Refused
 from hiddenstate.diagnose.subject.facts import Mask
-from hiddenstate.diagnose.subject.layout import LENGTHS, Lengths, called, every_leaf
+from hiddenstate.diagnose.subject.layout import (
+    LENGTHS,
+    MASK,
+    Lengths,
+    called,
+    every_leaf,
+    steps_first,
+)
 from hiddenstate.diagnose.subject.trailing import ends_of
 
 if TYPE_CHECKING:
@@ -41,6 +48,10 @@ SHORT = 2
 def padding_content(seen: Examination, rule: Rule) -> Iterator[Finding]:
     """Other content stands in the padding; lengths are as before."""
     few = seen.few
+    masked = _padded_before(few)
+    if masked is not None:
+        yield from _content_before(seen, rule, *masked)
+        return
     if few.padded != "told":
         raise Skip("no lengths were given")
     if few.packed:
@@ -75,6 +86,39 @@ def padding_content(seen: Examination, rule: Rule) -> Iterator[Finding]:
         severity=Severity.NOTE if told_by_symbol else None,
         picture=by_row(found, "Other content in the padding", "steps of the row", lengths),
     )
+
+
+def _content_before(seen: Examination, rule: Rule, mask: str, own: Mask) -> Iterator[Finding]:
+    """Say so where other content in padding that stands before the rows changes the result."""
+    few, known = seen.few, steady(seen)
+    after = few.run(few.changed(~own, seen.rng(rule.code)))
+    found = worst(differences(few, known, after, own))
+    if found is not None:
+        yield rule.finding(
+            found.output.name,
+            f"Other content at the steps that {mask} marks as padding, before the rows' first "
+            f"steps, changes {found.output.name} of {_rows(found)} by {found.largest:.3g}, "
+            f"{found.share:.2%} of its largest value.",
+            {"difference": found.largest, "share": found.share, "rows": len(found.rows)},
+        )
+
+
+def _padded_before(few: Subject) -> tuple[str, Mask] | None:
+    """Return a mask whose rows begin with padding, and its real steps [B, T]; None without one."""
+    place = few.layout.places[few.layout.main]
+    for name, leaf in every_leaf(few.arguments):
+        if name in few.sequences or not isinstance(leaf, Tensor) or not called(name, MASK):
+            continue
+        if leaf.ndim != 2 or bool(((leaf != 0) & (leaf != 1)).any()):
+            continue
+        view = steps_first(leaf, place)
+        if tuple(view.shape) != (few.batch, few.time):
+            continue
+        # Every row ends in a real step, and after its first one there is no padding.
+        own: Mask = (view == view[0, -1]).cpu().numpy()
+        if own[:, -1].all() and not own.all() and not (own[:, :-1] & ~own[:, 1:]).any():
+            return name, own
+    return None
 
 
 @rule(
