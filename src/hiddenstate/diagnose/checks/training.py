@@ -108,7 +108,8 @@ def loss_does_not_fall(training: Training, rule: Rule) -> Iterator[Finding]:
         "spreads": 5.0,
         "steps": 100,
         "returns": 3,
-        "returned": 0.4,
+        "returned": 0.25,
+        "gain_before": 0.2,
     },
 )
 def loss_jumped(training: Training, rule: Rule) -> Iterator[Finding]:
@@ -120,7 +121,8 @@ def loss_jumped(training: Training, rule: Rule) -> Iterator[Finding]:
         raise Skip("fewer than three windows of finite losses")
     best = int(losses.argmin())
     start = training.first_loss if math.isfinite(training.first_loss) else float(losses[0])
-    returns = _returns(losses, start, rule.limits["returned"], rule.limits["gain"] * abs(start))
+    least = rule.limits["gain_before"] * abs(start)
+    returns = _returns(losses, start, rule.limits["returned"], least)
     if len(returns) >= rule.limits["returns"]:
         yield rule.finding(
             "loss",
