@@ -119,7 +119,12 @@ class Spoken(nn.Module):
 
 
 @fault(
-    "a vector of each row added to the steps of all rows", "HS121", "HS123", "HS124", held_out=True
+    "a vector of each row added to the steps of all rows",
+    "HS121",
+    "HS123",
+    "HS124",
+    "HS125",
+    held_out=True,
 )
 def row_vector_on_steps(rng: np.random.Generator, remedied: bool) -> Planted:
     size = sizes(rng, time=(8, 20))

@@ -17,6 +17,7 @@ from tests.faults.training import Plan, drawn_plan, remembered
     "a decay for epochs taken at every batch",
     "HS505",
     "HS506",
+    "HS513",
     source="ExponentialLR.step() in the loop over batches",
     held_out=True,
 )

@@ -134,7 +134,7 @@ class Words(nn.Module):
         return result
 
 
-@fault("symbols past the table's end read as its last", "HS423", "HS606", held_out=True)
+@fault("symbols past the table's end read as its last", "HS423", "HS425", "HS606", held_out=True)
 def past_the_table(rng: np.random.Generator, remedied: bool) -> Planted:
     size, symbols = sizes(rng, time=(15, 40)), between(rng, 50, 100)
     ids = words(rng, size, symbols)

@@ -26,7 +26,15 @@ class Forgetful(Plan):
         return optimiser
 
 
-@fault("gradients that nobody sets back to zero", "HS503", "HS504", "HS506", "HS507", held_out=True)
+@fault(
+    "gradients that nobody sets back to zero",
+    "HS503",
+    "HS504",
+    "HS506",
+    "HS507",
+    "HS512",
+    held_out=True,
+)
 def never_zeroed(rng: np.random.Generator, remedied: bool) -> Watched:
     plan = fitted(
         rng,
@@ -44,6 +52,7 @@ def never_zeroed(rng: np.random.Generator, remedied: bool) -> Watched:
     "HS505",
     "HS511",
     "HS506",
+    "HS513",
     held_out=True,
 )
 def falls_by_the_step(rng: np.random.Generator, remedied: bool) -> Watched:
