@@ -116,7 +116,7 @@ def test_steps_at_the_same_time_and_in_a_fork() -> None:
         assert all(future.result() for future in [pool.submit(stepped) for _ in range(9)])
     if hasattr(os, "fork"):
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # a fork of a process with threads
+            warnings.simplefilter("ignore")  # of a fork where there are threads, ours or JAX's
             child = os.fork()
         if child == 0:
             os._exit(0 if stepped() else 1)

@@ -372,6 +372,7 @@ def test_threads_are_torchs_and_change_no_bit() -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:os.fork")  # by JAX, where another test has loaded it
 def test_a_forked_child_computes_the_same() -> None:
     cell = LSTM(32, 96)
     params, x, state = drawn(cell, 33, 17)
