@@ -12,6 +12,7 @@ import numpy
 import pytest
 from docs import conventions, generate, rules
 
+from hiddenstate.diagnose import CATALOGUE
 from tests.journeys import guide
 from tests.journeys.guide import ROOT, TASKS
 
@@ -103,6 +104,7 @@ def test_the_page_on_diagnosing_is_a_program(tmp_path: Path) -> None:
     assert "rests most on" in done.stdout
     assert (tmp_path / "report.html").stat().st_size > 50_000
     assert numpy.load(tmp_path / "trace.npz")
+    assert f"[{len(CATALOGUE)} rules](rules.md)" in DIAGNOSE
 
 
 @pytest.mark.parametrize("page", ["README.md", *(f"docs/{each.name}" for each in DOCS)])

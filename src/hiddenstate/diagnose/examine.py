@@ -14,7 +14,7 @@ from hiddenstate.diagnose import checks as checks  # enters all rules
 from hiddenstate.diagnose.finding import CATALOGUE, Finding, Rule, Skip
 from hiddenstate.diagnose.report import Report
 from hiddenstate.diagnose.run import Run
-from hiddenstate.diagnose.subject.calling import cloned, seeded
+from hiddenstate.diagnose.subject.calling import cloned, in_the_loss, seeded
 from hiddenstate.diagnose.subject.listed import Listed, as_arrays
 from hiddenstate.diagnose.subject.subject import Subject
 from hiddenstate.diagnose.tracing.capture import trace
@@ -121,10 +121,8 @@ class Examination:
     def _traced(self, loss: Loss | None, subject: Subject | None = None) -> Trace:
         def asked(outputs: Any) -> Tensor:
             assert loss is not None
-            try:
+            with in_the_loss():
                 return loss(outputs)
-            except Exception as error:
-                raise Skip(f"the loss raised {type(error).__name__}: {error}") from error
 
         with seeded(self.seed, self.subject.module):
             try:

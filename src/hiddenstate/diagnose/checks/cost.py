@@ -13,7 +13,7 @@ from torch.nn.utils.rnn import PackedSequence
 from hiddenstate.diagnose.finding import Finding, Rule, Severity, Skip, rule
 from hiddenstate.diagnose.measures.asked import Asked, aligned, asked, axes_of, slopes
 from hiddenstate.diagnose.subject.axes import Output
-from hiddenstate.diagnose.subject.calling import seeded
+from hiddenstate.diagnose.subject.calling import in_the_loss, seeded
 from hiddenstate.diagnose.subject.facts import Mask
 from hiddenstate.diagnose.subject.nested import mapped
 from hiddenstate.diagnose.subject.subject import Subject, flat
@@ -269,8 +269,5 @@ def _reads_step_alone(subject: Subject, output: Output, name: str) -> bool:
 
 def _value(seen: Examination, subject: Subject, raw: Any) -> float:
     assert seen.loss is not None
-    with seeded(seen.seed, subject.module), torch.no_grad():
-        try:
-            return float(seen.loss(subject.as_given(raw)))
-        except Exception as error:
-            raise Skip(f"the loss raised {type(error).__name__}: {error}") from error
+    with seeded(seen.seed, subject.module), torch.no_grad(), in_the_loss():
+        return float(seen.loss(subject.as_given(raw)))

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from hiddenstate.diagnose.finding import Finding, Picture, Rule, Severity, Skip, rule
 from hiddenstate.diagnose.measures.sampled import layers_of, sample
+from hiddenstate.diagnose.subject.calling import in_the_loss
 from hiddenstate.diagnose.tracing.record import Floats, LayerTrace
 
 if TYPE_CHECKING:
@@ -208,10 +209,8 @@ def gradients(seen: Examination) -> dict[str, Floats | None]:
         raise Skip("no loss was given")
     module = seen.subject.copy()
     raw = seen.subject.call(module, gradients=True)
-    try:
+    with in_the_loss():
         torch.autograd.backward(seen.loss(raw))
-    except Exception as error:
-        raise Skip(f"the loss raised {type(error).__name__}: {error}") from error
     return {
         name: None if each.grad is None else _rows(each.grad)
         for name, each in module.named_parameters()

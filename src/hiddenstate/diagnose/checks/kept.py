@@ -154,7 +154,7 @@ def _first_by_seed(seen: Examination) -> dict[str, float] | None:
         with seeded(seed, few.module):
             try:
                 traces.append(trace(few.copy(), cloned(few.arguments)))
-            except Exception:
+            except Exception:  # a module that cannot be traced is asked by its outputs alone
                 return None
     found = {}
     for one, other in zip(traces[0].layers, traces[1].layers):

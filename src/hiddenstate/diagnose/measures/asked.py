@@ -12,7 +12,7 @@ from torch import Tensor
 
 from hiddenstate.diagnose.finding import Skip
 from hiddenstate.diagnose.subject.axes import Output
-from hiddenstate.diagnose.subject.calling import seeded
+from hiddenstate.diagnose.subject.calling import in_the_loss, seeded
 from hiddenstate.diagnose.subject.layout import every_leaf
 from hiddenstate.diagnose.subject.nested import leaves, mapped
 from hiddenstate.diagnose.subject.subject import Subject
@@ -83,12 +83,9 @@ def slopes(seen: Examination, raw: Any) -> dict[str, Tensor]:
         return given[name] * 1
 
     outputs = mapped(source, raw, "output")
-    with seeded(seen.seed, subject.module), torch.enable_grad():
-        try:
-            value = seen.loss(subject.as_given(outputs))
-            found = torch.autograd.grad(value, list(given.values()), allow_unused=True)
-        except Exception as error:
-            raise Skip(f"the loss raised {type(error).__name__}: {error}") from error
+    with seeded(seen.seed, subject.module), torch.enable_grad(), in_the_loss():
+        value = seen.loss(subject.as_given(outputs))
+        found = torch.autograd.grad(value, list(given.values()), allow_unused=True)
     return {name: each for name, each in zip(given, found) if each is not None}
 
 

@@ -128,7 +128,7 @@ def _shifts_freely(seen: Examination, output: Output, raw: Any) -> bool:
                 values.append(
                     float(seen.loss(seen.subject.as_given(mapped(shifted, raw, "output"))))
                 )
-            except Exception:
+            except Exception:  # a loss of the user's own, at outputs that it never met
                 return False
     before, same, other = values
     limit = EXACT * max(abs(before), 1e-6)

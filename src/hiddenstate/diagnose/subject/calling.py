@@ -24,6 +24,15 @@ class Refused(Skip):
     """The user's module raised on changed arguments."""
 
 
+@contextmanager
+def in_the_loss() -> Iterator[None]:
+    """Turn whatever the user's loss raises into a Skip that says so."""
+    try:
+        yield
+    except Exception as error:
+        raise Skip(f"the loss raised {type(error).__name__}: {error}") from error
+
+
 class Caller:
     """A private copy of a module, in eval mode, and how its arguments are given to it.
 
